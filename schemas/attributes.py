@@ -4,7 +4,6 @@ https://github.com/cloudevents/spec/blob/main/cloudevents/bindings/kafka-protoco
 """
 
 import base64
-import binascii
 import difflib
 import hashlib
 import json
@@ -36,6 +35,8 @@ _HEADERS = {
     **{name: name for name in (CONTENT, UNREAD_HEADER)},
     **{f"ce{sign}{name}": name for name in READ for sign in "_-"},
 }
+_URL_SAFE = str.maketrans("-_", "+/")
+"""The two signs of Base64 for URLs, as the usual ones."""
 _QUOTED = re.compile(r'\s*"([^"\\]*)"\s*')
 
 
@@ -62,6 +63,8 @@ def plain_attributes(headers: Sequence[tuple[str, bytes | None]]) -> dict[str, s
     try:
         for header, held in headers:
             if name := _HEADERS.get(header):
+                if name in given:
+                    return None
                 given[name] = held.decode("ascii")  # type: ignore[union-attr]
             elif not header.islower():
                 return None
@@ -81,7 +84,10 @@ def attributes_of(value: bytes | None, headers: Sequence[tuple[str, bytes | None
     raw: dict[str, bytes] = {}
     for header, held in headers:
         if name := _HEADERS.get(header) or _HEADERS.get(header.lower()):
-            raw[name] = held or b""
+            content = held or b""
+            if name == "type" and raw.get(name, content) != content:
+                raise NoEvent("header ce_type is given twice, with different types; give it once")
+            raw[name] = content
     if UNREAD_HEADER in raw:
         raise NoEvent(f"the record cannot be read: {raw[UNREAD_HEADER].decode(errors='backslashreplace')[:1000]}")
     if value is None:
@@ -114,6 +120,8 @@ def _structured(value: bytes) -> Attributes:
     body = parsed.value
     if not isinstance(body, dict):
         raise NoEvent("a structured event must be a JSON object")
+    if twice := sorted(parsed.contradicting(body) - {"job_id"}):
+        raise NoEvent(f"`{twice[0]}` is given twice in the structured event, with different values; give it once")
     found = Attributes(body=body, whole=parsed)
     for name in READ:
         held = body.get(name)
@@ -141,10 +149,12 @@ def data_of(found: Attributes) -> Parsed:
     assert found.whole is not None
     data, encoded = found.body.get("data"), found.body.get("data_base64")
     if data is None and isinstance(encoded, str):
+        plain = "".join(encoded.translate(_URL_SAFE).split()).rstrip("=")
         try:
-            return parse(base64.b64decode(encoded, validate=True), doubled=True)
-        except binascii.Error as error:
+            decoded = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        except ValueError as error:
             raise NoEvent(f"`data_base64` is not valid Base64 ({error}); send `data` as a JSON object") from None
+        return parse(decoded, doubled=True)
     if isinstance(data, str) and data.lstrip()[:1] == "{":
         with suppress(NoJson):
             return parse(data.encode("utf-8", "surrogatepass"), doubled=True)

@@ -165,7 +165,7 @@ def _plain(
     if name != written:
         return None
     requested = name == JobRequested.type_name()
-    parsed = parse_plain(value, doubled=requested)
+    parsed = parse_plain(value, doubled=name in _OF_OUTSIDERS)
     time = time_of(given["time"]) if "time" in given else appended
     sequence = given.get("sequence", "") if TOPIC_OF[name] is not REQUESTS else ""
     if parsed is None or not isinstance(parsed.value, dict) or time is None or (sequence and not sequence.isdigit()):
@@ -309,13 +309,17 @@ def _fault_of(attribute: str, value: str | None, message: str) -> Reason:
 
 def _data(name: str, written: str, found: Attributes, value: bytes, faults: list[Reason]) -> EventData:
     requested = name == JobRequested.type_name()
-    parsed = parse(value, doubled=requested) if found.body is None else data_of(found)
+    parsed = parse(value, doubled=name in _OF_OUTSIDERS) if found.body is None else data_of(found)
     body = parsed.value
     if not isinstance(body, dict):
         raise Unreadable(f"the data of {name} must be a JSON object")
+    if "job_id" in parsed.contradicting(body):
+        raise Unreadable("field job_id: two ids are given, so the job is unknown; give one id")
     if requested:
         faults = [*faults, *map(_fault_of_name, parsed.doubled)]
         return _job_requested(_upcast_request(written, body, faults), parsed, len(value), faults)
+    if parsed.deep:
+        raise Unreadable(f"the value is nested deeper than {DEPTH_LIMIT} levels; send flatter JSON")
     body = upcast(written, body)
     unclean: list[Reason] = []
     if not parsed.plain:
@@ -347,8 +351,6 @@ def _upcast_request(written: str, body: dict[str, Any], faults: list[Reason]) ->
 def _job_requested(body: dict[str, Any], parsed: Parsed, size: int, faults: list[Reason]) -> JobRequested:
     """Build a JobRequested; one whose id can be read always gets an answer, so its other faults are part of the event."""
     job_id = body.get("job_id")
-    if "job_id" in parsed.contradicting:
-        raise Unreadable("field job_id: two ids are given, so the job is unknown; give one id")
     kept = (
         isinstance(job_id, str) and 0 < len(job_id) <= ATTRIBUTE_LIMIT and (parsed.plain or not UNSTORABLE.search(job_id))
     )

@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,6 +41,8 @@ _FAR = 2 * len(_MANY_DIGITS)
 _CONFLUENT_HEAD = 5
 """Length of the zero byte and schema number that Confluent's serializers put before the JSON."""
 _NAMED = 10
+DECISIVE = frozenset({"job_id", "type", "data", "data_base64"})
+"""Names that decide what an event is and which job it concerns: with two different values nobody knows what is meant."""
 
 
 class NoJson(ValueError):
@@ -55,12 +57,16 @@ class Parsed(NamedTuple):
     """Whether nothing in it can need cleaning, as found without walking through it."""
     doubled: tuple[str, ...] = ()
     """Names that occur twice in one object, if that was requested."""
-    contradicting: tuple[str, ...] = ()
-    """Those of them that occur with different values."""
+    contradictions: Sequence[tuple[Mapping[str, object], str]] = ()
+    """The objects in which a name of DECISIVE occurs with different values, and that name."""
     parts: int = 0
     """An upper bound of the objects and lists in it."""
     deep: bool = False
     """Whether a part of it was too deep to be read, and is null here."""
+
+    def contradicting(self, whole: object) -> frozenset[str]:
+        """Return the names of DECISIVE that occur with different values in `whole` itself, an object of this value."""
+        return frozenset(name for found, name in self.contradictions if found is whole)
 
 
 def parse(text: bytes, *, doubled: bool = False) -> Parsed:
@@ -159,7 +165,7 @@ def _names(value: object, parts: int) -> int:
 
 def _read(text: str, usual: json.JSONDecoder, twice: "_Twice | None", *, plain: bool, parts: int) -> Parsed:
     value = _decoder(usual, twice).decode(text)
-    return Parsed(value, plain, tuple(twice.names) if twice else (), tuple(twice.contradicting) if twice else (), parts)
+    return Parsed(value, plain, tuple(twice.names) if twice else (), twice.contradictions if twice else (), parts)
 
 
 def _flattened(text: bytes) -> bytes:
@@ -249,17 +255,17 @@ class _Twice:
     """Collects names that occur twice in an object."""
 
     names: list[str] = field(default_factory=list)
-    contradicting: list[str] = field(default_factory=list)
+    contradictions: list[tuple[Mapping[str, object], str]] = field(default_factory=list)
 
     def look(self, pairs: list[tuple[str, Any]], kept: Mapping[str, Any]) -> None:
-        """Note the names that occur twice in `pairs`, and those whose values differ from the one that JSON keeps."""
+        """Note the names that occur twice in `pairs`, and the decisive ones whose values differ from the one that JSON keeps."""
         seen: set[str] = set()
-        for name, value in pairs:
+        for name, _value in pairs:
             if name in seen and len(self.names) < _NAMED:
                 self.names.append(name)
-            if kept[name] is not value and kept[name] != value and len(self.contradicting) < _NAMED:
-                self.contradicting.append(name)
             seen.add(name)
+        differing = {name for name, value in pairs if name in DECISIVE and kept[name] != value}
+        self.contradictions += [(kept, name) for name in sorted(differing)]
 
 
 def _decoder(usual: json.JSONDecoder, twice: _Twice | None) -> json.JSONDecoder:

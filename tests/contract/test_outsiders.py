@@ -60,6 +60,10 @@ ACCEPTED: dict[str, Form] = {
     "structured without its media type": structured([]),
     "structured with the header of another framework": structured([("contentType", b"application/cloudevents+json")]),
     "structured, Base64": structured(data=None, data_base64=base64.b64encode(BODY).decode()),
+    "structured, Base64 for URLs without its padding": structured(
+        data=None, data_base64=base64.urlsafe_b64encode(BODY).decode().rstrip("=")
+    ),
+    "structured, Base64 in lines": structured(data=None, data_base64=base64.encodebytes(BODY).decode()),
     "structured, the data as JSON text": structured(data=BODY.decode()),
     "structured, the time null": structured(time=None),
     "media type with a charset": binary(**{"content-type": "application/json; charset=UTF-8"}),
@@ -274,6 +278,43 @@ def test_of_very_many_faults_some_are_told() -> None:
 def test_what_names_no_job_is_a_dead_letter_that_says_why(form: Form, says: str) -> None:
     with pytest.raises(Unreadable, match=says):
         decode(*form, EVENT_TYPES, APPENDED, REQUESTS.name)
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        b'"type": "neuroweaver.JobCancelRequested"',
+        b'"data": {"job_id": "other"}',
+        b'"data": {}, "data": {"job_id": "other"}',
+    ],
+)
+def test_a_structured_event_that_says_two_things_is_a_dead_letter(twice: bytes) -> None:
+    value, headers = structured()
+    with pytest.raises(Unreadable, match="given twice in the structured event"):
+        decode(value[:-1] + b", " + twice + b"}", headers, EVENT_TYPES, APPENDED, REQUESTS.name)
+
+
+def test_a_record_with_two_types_is_a_dead_letter() -> None:
+    value, headers = binary()
+    other = [("ce_type", b"neuroweaver.JobCancelRequested")]
+    for twice in ([*headers, *other], [*other, *headers], [*headers, ("CE_TYPE", None)]):
+        with pytest.raises(Unreadable, match="ce_type is given twice"):
+            decode(value, twice, EVENT_TYPES, APPENDED, REQUESTS.name)
+    assert asked((value, [*headers, *headers])).faults == ()
+
+
+def test_a_cancel_that_names_two_jobs_cancels_none() -> None:
+    form = binary(b'{"job_id": "one", "job_id": "other"}', ce_type="neuroweaver.JobCancelRequested")
+    with pytest.raises(Unreadable, match="two ids"):
+        decode(*form, EVENT_TYPES, APPENDED, REQUESTS.name)
+
+
+def test_only_the_job_id_of_the_request_itself_says_which_job_it_is() -> None:
+    within = asked(binary(BODY[:-1] + b', "dataset": {"job_id": "a", "job_id": "b"}}'))
+    assert "the field is given twice" in [fault.message for fault in within.faults]
+    many = b", ".join(b'"x%d": 1, "x%d": 2' % (n, n) for n in range(20))
+    with pytest.raises(Unreadable, match="two ids"):
+        read(binary(b"{" + many + b', "job_id": "one", "job_id": "other"}'))
 
 
 def test_who_asks_for_a_cancel_is_shortened_so_that_it_can_be_told_on() -> None:
