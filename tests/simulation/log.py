@@ -1,7 +1,8 @@
 """The log in memory: topics and partitions as the catalogue has them, records as they lie in Kafka, in the real wire format."""
 
 import random
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from functools import cache
 
 from aiokafka.partitioner import DefaultPartitioner
@@ -83,9 +84,16 @@ class MemoryLog:
         wanted = set(topics)
         return {partition: len(records) for partition, records in self.partitions.items() if partition[0] in wanted}
 
-    async def read(self, _cluster: Cluster, ranges: Mapping[Partition, Range]) -> AsyncIterator[list[HeldRecord]]:
+    @asynccontextmanager
+    async def read(
+        self, _cluster: Cluster, ranges: Mapping[Partition, Range]
+    ) -> AsyncIterator[AsyncIterator[list[HeldRecord]]]:
         """Read the log, like `services.chassis.kernel.log.read`: in order per partition, with random interleaving of
         partitions."""
+        async with aclosing(self._chunks(ranges)) as chunks:
+            yield chunks
+
+    async def _chunks(self, ranges: Mapping[Partition, Range]) -> AsyncGenerator[list[HeldRecord], None]:
         left = {partition: list(span) for partition, span in ranges.items() if span[0] < span[1]}
         while left:
             chunk: list[HeldRecord] = []
