@@ -5,6 +5,7 @@ tied weights exactly as the real loading does, which only warns about what is mi
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from services.language_models.loading import without_report
 from services.language_models.scoring import Unscorable, put_head, refuse_lost
 from services.trainer.modelling.architecture import NO_SCORES, Architecture
 from services.trainer.modelling.base_files import BaseFault
-from services.trainer.modelling.weight_files import StoredTensor, plain
+from services.trainer.modelling.weight_files import StoredTensor, equal_values, plain
 
 _DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -44,6 +45,33 @@ def fitted(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> A
             what = f"its weight {plain(name)} in {tensor.file} has the type {tensor.dtype}, which cannot be trained"
             raise BaseFault(what, "name a base model in float32, float16 or bfloat16; quantization: nf4 makes it smaller")
     return model
+
+
+def refuse_two_heads(folder: Path, model: Any, tensors: Mapping[str, StoredTensor]) -> None:
+    """Raise BaseFault if config.json says that head and embeddings are one matrix, and the files contain two different ones.
+
+    The library then computes with both and only warns; servers that follow config.json leave the head out.
+    """
+    if not model.config.get_text_config().tie_word_embeddings:
+        return
+    embeddings, head = (
+        _stored(model, part, tensors) for part in (model.get_input_embeddings(), model.get_output_embeddings())
+    )
+    if embeddings is None or head is None or embeddings == head or equal_values(folder, embeddings, head):
+        return
+    what = (
+        f"its config.json says that head and embeddings are one matrix (tie_word_embeddings), but its files contain the two different "
+        f"ones {plain(head.name)} and {plain(embeddings.name)}"
+    )
+    remedy = "set tie_word_embeddings to false in its config.json if the head is its own, or remove the head from the files"
+    raise BaseFault(what, remedy)
+
+
+def _stored(model: Any, part: Any, tensors: Mapping[str, StoredTensor]) -> StoredTensor | None:
+    """Return the weight of a part of the model among those stored, whose names may lack the beginning."""
+    path = next((path for path, module in model.named_modules() if module is part), "")
+    name = f"{path}.weight"
+    return next((tensor for stored, tensor in tensors.items() if name == stored or name.endswith(f".{stored}")), None)
 
 
 def fitted_scoring(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> Any:

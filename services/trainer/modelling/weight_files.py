@@ -1,6 +1,6 @@
 """Reads the headers of a base model's safetensors files, and says in words which file is missing, half or of another format.
 
-No weight is read: a header names every tensor with its type, its shape and its place in the file.
+A header names every tensor with its type, its shape and its place in the file. Weights are read only where two may be one.
 """
 
 import json
@@ -20,6 +20,7 @@ _OTHER_FORMATS: tuple[tuple[str, str], ...] = (
     ("*.msgpack", "Flax"), ("*.onnx", "ONNX"), ("*.npz", "NumPy"),
 )  # fmt: skip
 _DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
+_ROWS_AT_ONCE = 4096
 _DOWNLOAD_AGAIN = "download the file again, with git-lfs if the folder is a clone"
 _PLAIN = re.compile(r"[\w.\-]{1,120}", re.ASCII)
 
@@ -28,6 +29,7 @@ _PLAIN = re.compile(r"[\w.\-]{1,120}", re.ASCII)
 class StoredTensor:
     """What a header says of one tensor."""
 
+    name: str
     shape: tuple[int, ...]
     dtype: str
     """The format's name of its type, for example BF16."""
@@ -50,6 +52,21 @@ def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
             what = f"its file {file} lacks the weight {plain(name)}, which {INDEX} looks for there"
             raise BaseFault(what, "download the files and their index again, from one revision of the model")
     return found
+
+
+def equal_values(folder: Path, one: StoredTensor, other: StoredTensor) -> bool:
+    """Return whether two matrices contain the same values, reading some rows of both at a time."""
+    from safetensors import safe_open
+
+    if one.shape != other.shape:
+        return False
+    with (
+        safe_open(str(folder / one.file), framework="pt") as left,
+        safe_open(str(folder / other.file), framework="pt") as right,
+    ):
+        first, second = left.get_slice(one.name), right.get_slice(other.name)
+        parts = range(0, one.shape[0], _ROWS_AT_ONCE)
+        return all(bool((first[at : at + _ROWS_AT_ONCE] == second[at : at + _ROWS_AT_ONCE]).all()) for at in parts)
 
 
 def plain(name: str) -> str:
@@ -75,6 +92,12 @@ def _begins(file: Path, mark: bytes) -> bool:
 
 def _files(folder: Path) -> tuple[list[str], Mapping[str, str]]:
     """Return the names of the files with weights, and in which of them the index looks for each weight."""
+    for link in sorted(folder.glob("*.safetensors*")):
+        if link.is_symlink() and not link.exists():
+            what = (
+                f"its file {link.name} is a link to a file that is not there, as in a hub's cache that was copied in part"
+            )
+            raise BaseFault(what, "copy the files that the links lead to, or download the model again")
     whole, sharded = (folder / SINGLE).is_file(), (folder / INDEX).is_file()
     if whole and sharded:
         what = f"it contains both {SINGLE} and {INDEX}, which may be two different checkpoints"
@@ -133,7 +156,7 @@ def _header(file: Path) -> Iterator[tuple[str, StoredTensor]]:
         with safe_open(str(file), framework="pt") as opened:
             for name in opened.keys():  # noqa: SIM118  # it is no mapping
                 view = opened.get_slice(name)
-                yield name, StoredTensor(tuple(view.get_shape()), str(view.get_dtype()), file.name)
+                yield name, StoredTensor(name, tuple(view.get_shape()), str(view.get_dtype()), file.name)
     except SafetensorError as error:
         raise BaseFault(f"its file {file.name} is {_damage(file)}", _DOWNLOAD_AGAIN) from error
 

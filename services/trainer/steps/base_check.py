@@ -1,6 +1,6 @@
 """Checks a base model in `prepare`, so that every later step can load it: its files, architecture, weights and tokenizer.
 
-It reads headers and configurations, no weights.
+It reads headers and configurations, and of the weights only a head and embeddings that may be one matrix.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from services.trainer.modelling.adapter import check_lora
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
-from services.trainer.modelling.fitting import fitted, fitted_scoring
+from services.trainer.modelling.fitting import fitted, fitted_scoring, refuse_two_heads
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.tracing import refuse_unrunnable
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
@@ -56,6 +56,7 @@ def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None =
         architecture = architecture_of(folder)
         tensors = stored_tensors(folder)
         model = fitted(architecture, tensors)
+        refuse_two_heads(folder, model, tensors)
         embeddings = int(model.get_input_embeddings().num_embeddings)
         refuse_unrunnable(model)
         chat = _chat(adapter or folder, settings.chat_template, embeddings)

@@ -78,6 +78,25 @@ def test_buffers_that_older_libraries_saved_are_no_fault(tmp_path: Path, base: P
     assert prepare_job(tmp_path, base).metrics["rows_train"] == 6
 
 
+def test_a_head_of_its_own_beside_a_configuration_that_ties_it_is_refused(tmp_path: Path, base: Path) -> None:
+    """huggingface/transformers#45127, after a merge of a trained head: servers that follow config.json leave it out."""
+    embeddings = "model.embed_tokens.weight"
+    rewritten(base, lambda weights: {**weights, "lm_head.weight": weights[embeddings].clone()})
+    assert prepare_job(tmp_path, base).metrics["rows_train"] == 6, "an equal copy is no fault"
+    rewritten(base, lambda weights: {**weights, "lm_head.weight": weights[embeddings] + 1})
+    reason = refusal(tmp_path, base)
+    assert "tie_word_embeddings" in reason.message
+    assert "lm_head.weight" in reason.message
+    assert "tie_word_embeddings to false" in reason.remedy
+    assert prepare_job(tmp_path, configured(base, tie_word_embeddings=False)).metrics["rows_train"] == 6
+
+
+def test_a_link_to_a_file_that_is_not_there_is_named(tmp_path: Path, base: Path) -> None:
+    (base / WEIGHTS).unlink()
+    (base / WEIGHTS).symlink_to("../../blobs/0")
+    assert f"{WEIGHTS} is a link to a file that is not there" in refusal(tmp_path, base).message
+
+
 @pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn", "uint8"])
 def test_weights_of_a_type_that_cannot_be_trained_are_refused(tmp_path: Path, base: Path, dtype: str) -> None:
     import torch
