@@ -5,11 +5,12 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from schemas.models import is_whole
+from schemas.recipes.feedback import JudgeSettings
 from schemas.versions import version_reference
 from services.chassis.executor.folders import cache_of
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+from services.chassis.storage.references import ReferenceFault, folder_digest, require_inside, resolve, resolve_model
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.settings import SourceSettings
 from services.cli.edge import Edge
@@ -50,6 +51,34 @@ def local_base(reference: str, field: str = "base_model", code: Exit = Exit.USAG
         return LocalBase(resolve_model(reference, cache, allowed), cache, allowed)
     except ReferenceFault as fault:
         stop_with(code, f"{field} {reference}: {fault}")
+
+
+def local_judge(judge: JudgeSettings) -> Path | None:
+    """Return the folder of the model that a local judge loads, of a reward model that of its base model; None: the job's base model.
+
+    Ends the command if there is none.
+    """
+    if judge.model is not None:
+        return local_base(judge.model, "feedback.judge.model").folder
+    if judge.reward_model is None:
+        return None
+    field = "feedback.judge.reward_model"
+    if version_reference(judge.reward_model) is not None:
+        return local_base(judge.reward_model, field).folder
+    return local_base(_base_of_reward_model(judge.reward_model, field), field).folder
+
+
+def _base_of_reward_model(reference: str, field: str) -> str:
+    from services.feedback.judges.reward import Unscorable, record_of
+
+    cli = CliSettings()
+    cache, allowed = cache_of(cli.home), SourceSettings().allowed(cli.home, cli.cache)
+    try:
+        folder = resolve(reference, cache, allowed)
+        require_inside(folder, cache, allowed)
+        return record_of(folder).base_model
+    except (ReferenceFault, Unscorable) as fault:
+        stop_with(Exit.USAGE, f"{field} {reference}: {fault}")
 
 
 def _registered(reference: str, cli: CliSettings) -> VersionView:

@@ -84,7 +84,7 @@ def estimate(
     file: Annotated[Path, typer.Argument(help="The request in JSON or YAML; - reads standard input.", metavar="FILE")],
     json: Json = False,
 ) -> None:
-    """Estimate the memory of each training on this machine, without starting the job. Exit code 1 when it does not suffice."""
+    """Estimate the memory of each step that loads a model, on this machine, without starting the job. Exit code 1 when it does not suffice."""
     try:
         request = read_request(file)
     except NoRequest as error:

@@ -24,6 +24,7 @@ from services.feedback.judges import prompts
 from services.feedback.judges.judge import Judged, Orders, Tick
 from services.language_models.chats import render, token_ids
 from services.language_models.loading import load_causal, load_tokenizer
+from services.language_models.logits import rows_of_logits
 from services.language_models.padding import pad_rows
 from services.language_models.precision import compute_dtype, device
 
@@ -32,10 +33,6 @@ _TURN = "Write the reply."
 without a question: without this turn the same principles distinguish good from bad replies less often."""
 _PAD = 0
 """The padding token; what a model computes for it is never read."""
-_LOGIT_BYTES = 512 * 1024 * 1024
-"""The most bytes of one batch's logits, which exceed the model's size with a large vocabulary and long texts."""
-_BYTES_PER_LOGIT = 10
-"""Bytes per logit: as computed, as fp32, and for the sum of exponentials."""
 
 
 class ModelUnfit(Exception):
@@ -140,8 +137,7 @@ class LocalModel:
         batch: list[int] = []
         for index in fitting:
             positions = len(rows[index]) if every_position else 1
-            at_most = max(1, _LOGIT_BYTES // (positions * vocabulary * _BYTES_PER_LOGIT))
-            if batch and len(batch) >= min(self._batch_size, at_most):
+            if batch and len(batch) >= min(self._batch_size, rows_of_logits(positions, vocabulary)):
                 yield batch
                 batch = []
             batch.append(index)

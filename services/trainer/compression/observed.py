@@ -17,7 +17,8 @@ from services.trainer.steps.metrics import loss_metrics
 from services.trainer.steps.references import reference_losses
 
 _ASKED = [Message(role="user", content="Describe the weather of this week in a few sentences.")]
-_BATCH = 16
+OBSERVED = 16
+"""Rows that are scored at once."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def observe(context: Context, chat: Chat, model: Any, rows: Sequence[Row]) -> Ob
     readable = [row for row, prompt in zip(rows, chat.prompts(rows), strict=True) if limit is None or len(prompt) < limit]
     loss = None
     if readable:
-        loss = loss_metrics(reference_losses(context, chat, model, readable, limit, _BATCH), seed=0)["loss"]
+        loss = loss_metrics(reference_losses(context, chat, model, readable, limit, OBSERVED), seed=0)["loss"]
     count = sum(weight.numel() for weight in model.parameters())
     return Observation(logits, count, 1000 / milliseconds if milliseconds else None, loss)
 

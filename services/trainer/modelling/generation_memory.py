@@ -4,19 +4,27 @@ The keys and values of every token that is being decoded follow from shapes (Pop
 Inference*, section 3.3); a cache that keeps less, as of a sliding window, is counted as if it kept all.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import torch
 
 from services.trainer.modelling.architecture import Architecture
-from services.trainer.modelling.memory import LIBRARIES
 
-_SCORED = 16
-"""Bytes of a logit that is scored or sampled from: itself, in fp32 too, its probability and their sum, of which not all live at once."""
+LIBRARIES = {"cpu": 790 * 2**20, "cuda": 600 * 2**20}
+"""What the process takes before the model is loaded: PyTorch and transformers, without the libraries of training; on a GPU, CUDA's
+context."""
+SCORED = 12
+"""Bytes of a logit that is scored: itself, in fp32 too, and the logarithm of its probability (measured)."""
+_SAMPLED = 24
+"""Bytes of a logit that is sampled from: itself, in fp32 too, its probability, sorted, with its place, and the sums."""
 _GROWING = 1.5
 """What a cache takes while it grows: each layer's is copied for every token, which leaves gaps in the allocator's memory."""
-_PREFILLED = 12
-"""Activations of a token of a prompt, in hidden states, while a layer reads it."""
+_READ = 28
+"""Activations of a token, in hidden states, while a layer reads it: those of its norms in fp32, of its attention and of its MLP (measured)."""
+
+_SAME = 0.05
+"""Difference of sizes up to which weights are taken to have the type of the files that they are read from."""
 
 
 @dataclass(frozen=True)
@@ -29,39 +37,92 @@ class Decoded:
     prompt_length: int
     answer_length: int
     scored: int
-    """Tokens of a reference answer."""
+    """Tokens of reference answers that are scored at once."""
 
 
 @dataclass(frozen=True)
-class GenerationEstimate:
-    """Bytes on the device."""
+class InferenceEstimate:
+    """Bytes on the device, of a step that computes with a model and does not train it."""
 
     weights: int
     cache: int
     logits: int
     activations: int
     overhead: int
+    copies: int = 0
+    """What is made of the weights, beside them."""
+    merging: int = 0
+    """What the weights take beyond all that while an adapter is merged into them in fp32, before anything is computed."""
+    files: int = 0
+    """What the mapped files take beyond all that while the weights are read. The kernel takes this memory back when it runs short."""
+
+    @property
+    def parts(self) -> Mapping[str, int]:
+        """Bytes by part."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def total(self) -> int:
         """The peak."""
-        return self.weights + self.cache + self.logits + self.activations + self.overhead
+        return sum(self.parts.values())
 
 
-def generation_estimate(architecture: Architecture, batch: Decoded, dtype: torch.dtype, device: str) -> GenerationEstimate:
-    """Return the estimate for a model whose adapter is merged. Raises BaseFault as building the model does."""
-    model = architecture.empty()
+def generation_estimate(
+    architecture: Architecture, batch: Decoded, dtype: torch.dtype, device: str, *, adapted: bool = False, files: int = 0
+) -> InferenceEstimate:
+    """Return the estimate for a model, into which an adapter is merged if it is `adapted`. `files`: bytes of its files that are mapped
+    while they are read. Raises BaseFault as building the model does.
+    """
+    rows = batch.prompts * batch.answers
+    tokens = rows * (batch.prompt_length + batch.answer_length)
+    return at_its_peak(
+        architecture,
+        dtype,
+        device,
+        cache=round(_GROWING * cache_bytes(architecture, tokens, dtype)),
+        logits=vocabulary_of(architecture) * max(_SAMPLED * rows, SCORED * batch.scored),
+        activations=activation_bytes(architecture, batch.prompts * batch.prompt_length, dtype),
+        full=adapted,
+        files=files,
+    )
+
+
+def at_its_peak(
+    architecture: Architecture, dtype: torch.dtype, device: str, *,
+    cache: int, logits: int, activations: int, full: bool, files: int, copies: int = 0,
+) -> InferenceEstimate:  # fmt: skip
+    """Return the estimate of a step that computes with these. `full`: its weights are first loaded in fp32, whatever it computes in."""
+    parameters = sum(weight.numel() for weight in architecture.empty().parameters())
+    weights = parameters * dtype.itemsize
+    loaded = 4 * parameters if full else weights
+    computes = weights + cache + logits + activations + copies
+    merging = max(0, loaded - computes)
+    reads = loaded + _mapped(files, loaded) + (0 if loaded == weights else weights) if files else 0
+    return InferenceEstimate(
+        weights=weights, cache=cache, logits=logits, activations=activations, copies=copies, merging=merging,
+        files=max(0, reads - computes - merging), overhead=LIBRARIES[device],
+    )  # fmt: skip
+
+
+def _mapped(files: int, loaded: int) -> int:
+    """Return what mapped files take beside the weights that are read from them. Weights of the type in the files are no copies."""
+    return 0 if abs(files - loaded) <= _SAME * loaded else files
+
+
+def cache_bytes(architecture: Architecture, tokens: int, dtype: torch.dtype) -> int:
+    """Return the bytes of the keys and values of so many tokens."""
     config = architecture.config.get_text_config()
     heads = int(config.num_attention_heads)
     kept_heads = int(getattr(config, "num_key_value_heads", None) or heads)
     width = int(getattr(config, "head_dim", None) or config.hidden_size // heads)
-    rows = batch.prompts * batch.answers
-    tokens = rows * (batch.prompt_length + batch.answer_length)
-    vocabulary = int(model.get_output_embeddings().weight.shape[0])
-    return GenerationEstimate(
-        weights=sum(weight.numel() for weight in model.parameters()) * dtype.itemsize,
-        cache=round(_GROWING * 2 * int(config.num_hidden_layers) * kept_heads * width * dtype.itemsize * tokens),
-        logits=_SCORED * vocabulary * max(rows, batch.prompts * batch.scored),
-        activations=_PREFILLED * batch.prompts * batch.prompt_length * int(config.hidden_size) * dtype.itemsize,
-        overhead=LIBRARIES[device],
-    )
+    return 2 * int(config.num_hidden_layers) * kept_heads * width * dtype.itemsize * tokens
+
+
+def activation_bytes(architecture: Architecture, tokens: int, dtype: torch.dtype) -> int:
+    """Return the bytes of activations of tokens that are read at once."""
+    return _READ * tokens * int(architecture.config.get_text_config().hidden_size) * dtype.itemsize
+
+
+def vocabulary_of(architecture: Architecture) -> int:
+    """Return the number of logits of a token."""
+    return int(architecture.empty().get_output_embeddings().weight.shape[0])

@@ -17,10 +17,11 @@ from schemas.recipes.online import OnlineSettings
 from schemas.recipes.sampled import SampledSettings
 from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
-from services.language_models.precision import compute_dtype, device, physical_cores
+from services.language_models.precision import compute_dtype, device
 from services.trainer.harness.generated import Generated
 from services.trainer.modelling.architecture import Architecture
-from services.trainer.modelling.generation_memory import Decoded, GenerationEstimate, generation_estimate
+from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate
+from services.trainer.steps.inference_memory import decoders
 from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_large, rows_at_once
 
 _log = logging.getLogger(__name__)
@@ -70,12 +71,13 @@ def _training(
     length = min(sizes.longest, settings.max_length)
     learnt = settings.max_new_tokens if isinstance(settings, SampledSettings) else min(length, sizes.supervised)
     found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher)
-    sampled = _sampled(architecture, settings) if isinstance(settings, SampledSettings) else 0
-    return _need(found.total + sampled, found.weights)
+    return _need(found.total + sampled_bytes(architecture, settings), found.weights)
 
 
-def _sampled(architecture: Architecture, settings: OnlineSettings | DistillSettings) -> int:
-    """Return what sampling the answers of an optimiser step takes, besides the model."""
+def sampled_bytes(architecture: Architecture, settings: MethodSettings) -> int:
+    """Return what sampling the answers of an optimiser step takes, besides the model; 0 for a method that samples none."""
+    if not isinstance(settings, OnlineSettings | DistillSettings):
+        return 0
     where = device()
     group = settings.group_size if isinstance(settings, OnlineSettings) else 1
     prompts = -(-settings.optimiser.batch_size // group)
@@ -87,25 +89,25 @@ def _sampled(architecture: Architecture, settings: OnlineSettings | DistillSetti
 def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSizes, memory: int) -> Mapping[str, StepNeed]:
     """Return the need of generating answers, by its name. On a processor every core decodes prompts of its own."""
     where = device()
-    decoders = physical_cores() if where.type == "cpu" else 1
     context = architecture.context_length
     prompt = sizes.longest if context is None else min(sizes.longest, context)
 
-    def of_rows(prompts: int) -> GenerationEstimate:
-        return estimated(Decoded(prompts, answers.answers, prompt, answers.tokens, sizes.supervised))
+    def of_rows(prompts: int, cores: int) -> InferenceEstimate:
+        scored = prompts * sizes.supervised
+        return estimated(Decoded(prompts * cores, answers.answers, prompt, answers.tokens, scored))
 
-    def of_tasks(prompts: int) -> GenerationEstimate:
-        return estimated(Decoded(prompts, 1, sizes.tasks.prompt, sizes.tasks.answer, 0))
+    def of_tasks(prompts: int, cores: int) -> InferenceEstimate:
+        return estimated(Decoded(prompts * cores, 1, sizes.tasks.prompt, sizes.tasks.answer, 0))
 
-    def estimated(batch: Decoded) -> GenerationEstimate:
-        return generation_estimate(architecture, batch, compute_dtype(answers.precision, where), where.type)
+    def estimated(batch: Decoded) -> InferenceEstimate:
+        return generation_estimate(architecture, batch, compute_dtype(answers.precision, where), where.type, adapted=True)
 
     need: dict[str, StepNeed] = {}
     for of in (of_rows, of_tasks) if sizes.tasks.answer else (of_rows,):
-        found = _traced(partial(of, answers.prompts * decoders))
+        found = _traced(partial(of, answers.prompts, decoders()))
         if found is None:
             return {}
-        if found.total > memory and (least := of(1)).total > memory:
+        if found.total > memory and (least := of(1, 1)).total > memory:
             raise UserFault(
                 _too_large(answers, least, memory) if of is of_rows else _task_too_large(sizes.tasks, least, memory)
             )
@@ -114,7 +116,7 @@ def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSi
     return need
 
 
-def _task_too_large(asked: Generated, least: GenerationEstimate, memory: int) -> Reason:
+def _task_too_large(asked: Generated, least: InferenceEstimate, memory: int) -> Reason:
     return Reason(
         field="evaluation.harness.tasks",
         value=str(asked.answer),
@@ -124,9 +126,9 @@ def _task_too_large(asked: Generated, least: GenerationEstimate, memory: int) ->
     )
 
 
-def _too_large(answers: AnswersAtOnce, least: GenerationEstimate, memory: int) -> Reason:
+def _too_large(answers: AnswersAtOnce, least: InferenceEstimate, memory: int) -> Reason:
     what = f"answers to one prompt take about {least.total / _GB:.1f} GiB, and there are {memory / _GB:.1f}"
-    if least.weights > least.cache + least.logits:
+    if least.weights + least.merging > least.cache + least.logits:
         return Reason(
             field="base_model",
             message=f"the device's memory does not suffice to generate with it: {what}",

@@ -81,7 +81,7 @@ def test_a_memory_limit_makes_batches_smaller_and_changes_nothing_else(
     tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     together = LikelihoodJudge("x", LocalModel(tiny_model, 16), RUBRIC).score(judged(TEXTS), quiet)
-    monkeypatch.setattr(local, "_LOGIT_BYTES", 1)
+    monkeypatch.setattr(local, "rows_of_logits", lambda positions, vocabulary: 1)
     sizes: list[int] = []
     found = LikelihoodJudge("x", LocalModel(tiny_model, 16), RUBRIC).score(
         judged(TEXTS), lambda done, _: sizes.append(done)

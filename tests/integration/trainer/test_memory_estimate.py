@@ -150,6 +150,7 @@ def test_what_cannot_be_traced_is_said_in_words_without_the_trace_of_the_library
     from transformers import LlamaModel
 
     from services.orchestrator.domain.validation import RejectedRequest, examine
+    from services.trainer.estimating import Folders
     from services.trainer.estimating import estimate as estimates
 
     def needs_values(self: Any, input_ids: Any, **more: Any) -> None:
@@ -163,7 +164,7 @@ def test_what_cannot_be_traced_is_said_in_words_without_the_trace_of_the_library
     examined = examine(asked, (), datetime.now(UTC))
     assert not isinstance(examined, RejectedRequest)
     with pytest.raises(UserFault, match=r"cannot be traced \(DataDependentOutputException\); start the job"):
-        estimates(examined.request, examined.plan, base, None)
+        estimates(examined.request, examined.plan, Folders(base))
     assert "Traceback" not in caplog.text
 
 
@@ -220,7 +221,10 @@ def test_jobs_estimate_shows_every_training_of_a_request(
     result = CliRunner().invoke(app, ["jobs", "estimate", str(file), "--json"])
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
-    assert [step["step"] for step in found["steps"]] == ["train", "align"]
+    assert {step["step"]: step["kind"] for step in found["steps"]} == {
+        "evaluate-base": "evaluate", "score-base": "score", "train": "train", "evaluate-sft": "evaluate", "score-sft": "score",
+        "sample": "sample", "label": "label", "align": "train", "evaluate": "evaluate", "score": "score",
+    }  # fmt: skip
     assert all(step["bytes"] == sum(step["parts"].values()) for step in found["steps"])
     assert CliRunner().invoke(app, ["jobs", "estimate", str(file)]).exit_code == 0
     file.write_text(json.dumps({**request, "base_model": str(tmp_path / "none")}))
