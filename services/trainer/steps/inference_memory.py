@@ -61,7 +61,8 @@ def compression_memory(
     """Return the estimate of a step of kind compress, which compares on rows of at most so many tokens; None: on none."""
     where = device()
     compared = Compared(0, 0) if row is None else Compared(min(OBSERVED, settings.rows), _within(row, model))
-    return compared, compression_estimate(model.architecture, compared, compute_dtype("auto", where), where.type)
+    dtype = compute_dtype("auto", where)
+    return compared, compression_estimate(model.architecture, settings, compared, dtype, where.type)
 
 
 def _generation(model: LoadedFiles, batch: Decoded, precision: Precision) -> InferenceEstimate:

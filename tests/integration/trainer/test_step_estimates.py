@@ -104,6 +104,8 @@ def test_a_compression_holds_its_parent_in_fp32_and_as_much_again_and_the_rows_o
     assert set(found) == {"train", "sample", "merge", "compare"}
     merge, compare = found["merge"], found["compare"]
     assert merge.bytes - merge.parts["overhead"] == 8 * parameters(base)
+    gguf = estimates(base, MADE, compression={"method": "gguf", "gguf_type": "f32"})["merge"]
+    assert gguf.bytes - gguf.parts["overhead"] == 10 * parameters(base), "a file that is read back"
     assert (merge.rows, merge.parts["logits"]) == (0, 0)
     assert (compare.rows, compare.length) == (16, 512)
     assert compare.bytes > merge.bytes + compare.parts["logits"]
