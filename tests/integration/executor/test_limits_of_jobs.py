@@ -47,7 +47,7 @@ async def test_a_training_ends_in_words_with_a_checkpoint_when_its_time_is_up_an
     asked: Sequence[EventData] = job.completed("prepare", outputs={"dataset": put_lines(tmp_path, train=rows)})
 
     def checkpointed(attempt: int, step: int) -> bool:
-        return bool(list(root.glob(f"{attempt}/*/step-{step}/manifest.json")))
+        return bool(list(root.glob(f"{attempt}/*/step-{step:08}/manifest.json")))
 
     async def ended(attempt: int) -> bool:
         return await executor.status(attempt_ref("job-1", "train", attempt)) == "cancelled"
@@ -55,11 +55,11 @@ async def test_a_training_ends_in_words_with_a_checkpoint_when_its_time_is_up_an
     async def limited(attempt: int, step: int, seconds: float, **counted: Any) -> str:
         """Let an attempt train until its checkpoint, and then pass so many seconds; return in which words the job ends."""
         await executor.deliver(*(one for one in asked if isinstance(one, StepRequested)))
-        await until(lambda: checkpointed(attempt, step))
+        await until(lambda: checkpointed(attempt, step), 600)
         job.started("train", attempt, **counted)
         decided = job.after(seconds)
         await executor.deliver(*(one for one in decided if isinstance(one, StepCancelRequested)))
-        await until(lambda: ended(attempt))
+        await until(lambda: ended(attempt), 600)
         job.stopped("train", attempt)
         return failure(decided)
 
