@@ -33,9 +33,18 @@ class Compared(NamedTuple):
 
 
 def compression_estimate(
-    architecture: Architecture, settings: CompressionSettings, compared: Compared, dtype: torch.dtype, device: str
+    architecture: Architecture,
+    settings: CompressionSettings,
+    compared: Compared,
+    dtype: torch.dtype,
+    device: str,
+    *,
+    adapted: bool,
 ) -> InferenceEstimate:
-    """Return the estimate of a compression whose models are compared in `dtype`. Raises BaseFault as building the model does."""
+    """Return the estimate of a compression whose models are compared in `dtype`; an adapter is merged first if the parent is `adapted`.
+
+    Raises BaseFault as building the model does.
+    """
     made = max(_MADE, _READ_BACK + _IN_GGUF[settings.gguf_type]) if settings.method == "gguf" else _MADE
     parameters = sum(weight.numel() for weight in architecture.empty().parameters())
     tokens = compared.rows * compared.length
@@ -47,6 +56,6 @@ def compression_estimate(
         logits=SCORED * vocabulary_of(architecture) * tokens,
         activations=activation_bytes(architecture, tokens, dtype),
         copies=round((made - dtype.itemsize) * parameters),
-        full=True,
+        full=adapted,
         files=0,
     )

@@ -16,8 +16,8 @@ LIBRARIES = {"cpu": 790 * 2**20, "cuda": 600 * 2**20}
 context."""
 SCORED = 12
 """Bytes of a logit that is scored: itself, in fp32 too, and the logarithm of its probability (measured)."""
-_SAMPLED = 24
-"""Bytes of a logit that is sampled from: itself, in fp32 too, its probability, sorted, with its place, and the sums."""
+_SAMPLED, _OF_NUCLEUS = 24, 50
+"""Bytes of a logit that is sampled from: itself, in fp32 too, its probability and the sums; of the nucleus also sorted, with its place."""
 _GROWING = 1.5
 """What a cache takes while it grows: each layer's is copied for every token, which leaves gaps in the allocator's memory."""
 _READ = 28
@@ -38,6 +38,8 @@ class Decoded:
     answer_length: int
     scored: int
     """Tokens of reference answers that are scored at once."""
+    nucleus: bool = True
+    """Whether answers are sampled from a part of the probability mass (top_p)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class InferenceEstimate:
     copies: int = 0
     """What is made of the weights, beside them."""
     merging: int = 0
-    """What the weights take beyond all that while an adapter is merged into them in fp32, before anything is computed."""
+    """What an adapter that was merged in fp32 leaves behind. On a processor the allocator keeps that memory in pieces that a cache does
+    not fit into; on a GPU it is what the merge takes beyond all that."""
     files: int = 0
     """What the mapped files take beyond all that while the weights are read. The kernel takes this memory back when it runs short."""
 
@@ -74,13 +77,14 @@ def generation_estimate(
     while they are read. Raises BaseFault as building the model does.
     """
     rows = batch.prompts * batch.answers
+    sampled = (_OF_NUCLEUS if batch.nucleus else _SAMPLED) * rows
     tokens = rows * (batch.prompt_length + batch.answer_length)
     return at_its_peak(
         architecture,
         dtype,
         device,
         cache=round(_GROWING * cache_bytes(architecture, tokens, dtype)),
-        logits=vocabulary_of(architecture) * max(_SAMPLED * rows, SCORED * batch.scored),
+        logits=vocabulary_of(architecture) * max(sampled, SCORED * batch.scored),
         activations=activation_bytes(architecture, batch.prompts * batch.prompt_length, dtype),
         full=adapted,
         files=files,
@@ -96,8 +100,8 @@ def at_its_peak(
     weights = parameters * dtype.itemsize
     loaded = 4 * parameters if full else weights
     computes = weights + cache + logits + activations + copies
-    merging = max(0, loaded - computes)
-    reads = loaded + _mapped(files, loaded) + (0 if loaded == weights else weights) if files else 0
+    merging = (loaded if device == "cpu" else max(0, loaded - computes)) if full else 0
+    reads = loaded + _mapped(files, loaded) if files else 0
     return InferenceEstimate(
         weights=weights, cache=cache, logits=logits, activations=activations, copies=copies, merging=merging,
         files=max(0, reads - computes - merging), overhead=LIBRARIES[device],

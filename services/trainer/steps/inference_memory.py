@@ -33,7 +33,7 @@ def decoders() -> int:
 def sampling_memory(model: LoadedFiles, sampling: SamplingSettings, prompt: int) -> tuple[Decoded, InferenceEstimate]:
     """Return the estimate of a step of kind sample, whose prompts have at most so many tokens."""
     prompts = min(sampling.prompts, sampling.batch_size * decoders())
-    batch = Decoded(prompts, sampling.n, _within(prompt, model), sampling.max_new_tokens, 0)
+    batch = Decoded(prompts, sampling.n, _within(prompt, model), sampling.max_new_tokens, 0, sampling.top_p < 1)
     return batch, _generation(model, batch, "auto")
 
 
@@ -43,7 +43,7 @@ def evaluation_memory(model: LoadedFiles, settings: EvaluationSettings, row: int
     longest = _within(row, model)
     rows = settings.batch_size if settings.rows is None else min(settings.batch_size, settings.rows)
     scored = rows * longest if "loss" in settings.metrics else 0
-    batch = Decoded(rows * decoders(), 1 + settings.samples, longest, settings.max_new_tokens, scored)
+    batch = Decoded(rows * decoders(), 1 + settings.samples, longest, settings.max_new_tokens, scored, False)
     return batch, _generation(model, batch, settings.precision)
 
 
@@ -62,7 +62,7 @@ def compression_memory(
     where = device()
     compared = Compared(0, 0) if row is None else Compared(min(OBSERVED, settings.rows), _within(row, model))
     dtype = compute_dtype("auto", where)
-    return compared, compression_estimate(model.architecture, settings, compared, dtype, where.type)
+    return compared, compression_estimate(model.architecture, settings, compared, dtype, where.type, adapted=model.adapted)
 
 
 def _generation(model: LoadedFiles, batch: Decoded, precision: Precision) -> InferenceEstimate:
