@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from schemas.reasons import first_of
 from services.chassis.kafka import metrics, statements
 from services.chassis.kafka.cluster import Cluster
+from services.chassis.kafka.consumer_groups import members_of_consumer_group
 from services.chassis.kafka.reach import start
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -36,6 +37,8 @@ continues."""
 _POLL_SECONDS = 0.25
 _ANSWER_SECONDS = 10.0
 _SHOWN = 5
+_ABSENT = "Dead"
+"""What a broker calls a group that does not exist, or that uses the newer rebalance protocol."""
 
 Loop = Callable[[asyncio.Event], Awaitable[None]]
 
@@ -234,9 +237,12 @@ class GroupWatch:
 async def _members(admin: AIOKafkaAdminClient, group: str) -> list[Member]:
     (response,) = await admin.describe_consumer_groups([group])
     found = []
-    for code, _group, _state, _kind, _protocol, members, *_ in response.groups:
+    for code, _group, state, _kind, _protocol, members, *_ in response.groups:
         if for_code(code) is not NoError:
             raise for_code(code)(f"group {group} cannot be described")
+        if state == _ABSENT:
+            members_now = await members_of_consumer_group(admin, group)
+            found += [Member(client, host.lstrip("/"), held) for client, host, held in members_now]
         found += [Member(client, host.lstrip("/"), _partitions(held)) for _id, client, host, _metadata, held in members]
     return found
 

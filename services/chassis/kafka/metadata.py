@@ -88,7 +88,9 @@ async def ask_once(cluster: Cluster, topics: Iterable[str]) -> FoundLog:
         await admin.close()
 
 
-class _Uuid(AbstractType[UUID]):  # type: ignore[misc]
+class Uuid(AbstractType[UUID]):  # type: ignore[misc]
+    """Kafka's type of a topic's id."""
+
     @classmethod
     def encode(cls, value: UUID) -> bytes:
         return value.bytes
@@ -114,13 +116,13 @@ _PARTITIONS = CompactArray(
 _TOPICS = CompactArray(
     ("error_code", Int16),
     ("name", CompactString()),
-    ("topic_id", _Uuid),
+    ("topic_id", Uuid),
     ("is_internal", Boolean),
     ("partitions", _PARTITIONS),
     ("authorized_operations", Int32),
     ("tags", TaggedFields),
 )
-_WANTED = CompactArray(("topic_id", _Uuid), ("name", CompactString()), ("tags", TaggedFields))
+_WANTED = CompactArray(("topic_id", Uuid), ("name", CompactString()), ("tags", TaggedFields))
 _HEAD: tuple[tuple[str, Any], ...] = (
     ("throttle_time_ms", Int32),
     ("brokers", _BROKERS),

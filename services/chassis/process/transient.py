@@ -12,8 +12,12 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from services.chassis.process.redaction import redacted
 
-_RETRIED_STATES = ("08", "40", "53", "55P03", "57", "58")
-"""SQLSTATE classes: connection, rollback (deadlock), resources, lock not available, operator intervention, system."""
+_RETRIED_STATES = (
+    "08", "25P", "28", "3D", "3F", "40", "42501", "42703", "42P01", "53", "55P03", "57", "58",
+)  # fmt: skip
+"""SQLSTATEs that no record causes: connection, time-out of a transaction, no access, missing database, missing schema, rollback
+(deadlock), missing right, missing column, missing table, resources, lock not available, operator intervention, system. A right,
+table or column may be missing for a while, during a restore or a change of roles; then it is no fault of the records that come."""
 _SESSION_STATES = ("25006", "26000", "42P05")
 """The session is read-only (begun on a standby, or before a failover), or a pooler lost its prepared statements."""
 _STALE_PLANS = ("cached plan must not change result type", "cached statement plan is invalid")

@@ -14,6 +14,7 @@ from schemas.topics import REQUESTS
 from services.chassis.kafka import group as grouping
 from services.chassis.kafka.group import Member, client_id_of, database_of, group_members, members_of
 from services.chassis.kernel import store
+from tests.newer_member import NewerMember
 from tests.toy import Toy, until
 
 
@@ -94,6 +95,18 @@ async def test_a_member_of_another_program_is_named_with_what_it_takes_and_all_i
         await stranger.stop()
         await until(lambda: service.health.ready, what=lambda: service.health.missing)
         await until(lambda: answered(toy, 30))
+
+
+async def test_a_member_of_the_newer_protocol_is_named_too(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It turns the group into one that the older request does not show."""
+    monkeypatch.setattr(grouping, "_LOOK_SECONDS", 0.5)
+    async with toy.running() as service, NewerMember(toy.settings.cluster, f"neuroweaver-{toy.name}", "newer") as stranger:
+        await stranger.join(REQUESTS.name)
+        await until(lambda: "client 'newer' at 127.0.0.1" in service.health.missing.get("alone", ""))
+        await stranger.leave()
+        await toy.send(toy.requested("after"))
+        await until(lambda: answered(toy, 1))
+        await until(lambda: service.health.ready, what=lambda: service.health.missing)
 
 
 async def test_a_database_is_known_by_its_server_and_its_number_there(toy: Toy, twin: Toy) -> None:

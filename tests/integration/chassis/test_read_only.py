@@ -11,6 +11,8 @@ from tests.faults.proxy import proxy_to_database
 from tests.standby import standby
 from tests.toy import Toy, until
 
+TRANSACTION_TIMEOUT = asyncpg.PostgresError.new({"C": "25P04", "M": "terminating connection due to transaction timeout"})
+
 
 async def test_a_service_whose_database_only_reads_is_not_ready_and_heals_without_a_restart(toy: Toy) -> None:
     async with toy.running() as service:
@@ -41,6 +43,20 @@ async def test_a_table_that_changes_under_prepared_statements_costs_no_record(to
         await toy.send(toy.cancelled("a"))
         await until(lambda: ordered(toy, 3))
     assert await toy.scalar("SELECT count(*) = 0 FROM dead_letter WHERE state <> 'unreadable'")
+
+
+async def test_a_table_that_is_gone_for_a_while_costs_no_record(toy: Toy) -> None:
+    async with toy.running() as service:
+        await toy.send(toy.requested("before"))
+        await until(lambda: decided(toy, 1))
+        async with toy.engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE inbox RENAME TO away"))
+        await toy.send(*(toy.requested(f"{number}") for number in range(30)))
+        await until(lambda: '"inbox" does not exist' in service.health.missing.get("handling", ""))
+        async with toy.engine.begin() as connection:
+            await connection.execute(text("ALTER TABLE away RENAME TO inbox"))
+        await until(lambda: decided(toy, 31), what=lambda: service.health.missing)
+    assert await toy.scalar("SELECT count(*) = 0 FROM dead_letter")
 
 
 async def ordered(toy: Toy, count: int) -> bool:
@@ -104,6 +120,14 @@ def test_an_error_that_belongs_to_its_session_is_waited_out(error: Exception) ->
         asyncpg.TooManyConnectionsError("sorry, too many clients already"),
         asyncpg.AdminShutdownError("terminating connection due to administrator command"),
         asyncpg.CannotConnectNowError("the database system is starting up"),
+        asyncpg.InsufficientPrivilegeError("permission denied for table outbox"),
+        asyncpg.InvalidAuthorizationSpecificationError('role "nw" is not permitted to log in'),
+        asyncpg.InvalidCatalogNameError('database "neuroweaver_trainer" does not exist'),
+        asyncpg.InvalidSchemaNameError('schema "operational" does not exist'),
+        asyncpg.UndefinedTableError('relation "outbox" does not exist'),
+        asyncpg.UndefinedColumnError('column "headers" of relation "outbox" does not exist'),
+        asyncpg.IdleInTransactionSessionTimeoutError("terminating connection due to idle-in-transaction timeout"),
+        TRANSACTION_TIMEOUT,
         asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
         asyncpg.InterfaceError("connection is closed"),
     ],
