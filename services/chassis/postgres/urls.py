@@ -115,6 +115,7 @@ def parse(url: str) -> Database:
     options = dict(_pairs(parts.query))
     require_understood(options)
     account, _, hosts = parts.netloc.rpartition("@")
+    _require_once(account, hosts, parts.path, options)
     servers = _servers(hosts, options)
     if not (name := name_of(url)):
         raise BadUrl("it names no database: postgresql://user:password@host:5432/DATABASE")
@@ -205,6 +206,17 @@ def _servers(hosts: str, options: Mapping[str, str]) -> list[str]:
         raise BadUrl(f"it names {len(named)} hosts and {len(ports)} ports")
     ports = ports * len(named) if len(ports) == 1 else ports
     return [f"{host}:{port}" if port else host for host, port in zip(named, ports, strict=True)]
+
+
+def _require_once(account: str, hosts: str, path: str, options: Mapping[str, str]) -> None:
+    """Refuse what is named twice: libpq follows the option, and other clients the part before it."""
+    user, _, password = account.partition(":")
+    named = {
+        "host": bool(hosts), "port": bool(hosts), "user": bool(user), "password": bool(password), "dbname": path.strip("/") != "",
+    }  # fmt: skip
+    for option in named:
+        if option in options and named[option]:
+            raise BadUrl(f"its option {option} names again what the part before the ? has: keep one of them")
 
 
 def _require_ports(ports: Iterable[str]) -> None:

@@ -97,6 +97,13 @@ def test_an_option_that_is_not_understood_is_refused_by_its_name(option: str, wo
         parse(f"postgresql://u:p@h/d?{option}")
 
 
+@pytest.mark.parametrize("option", ["host=other", "port=5433", "user=other", "password=other", "dbname=other"])
+def test_what_is_named_twice_is_refused_because_clients_differ_on_which_counts(option: str) -> None:
+    with pytest.raises(BadUrl, match=f"its option {option.partition('=')[0]} names again") as refused:
+        parse(f"postgresql://u:s3cret@h/d?{option}")
+    assert "s3cret" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     "url", ["postgresql://u@h:99999/d", "postgresql://u@h1:1,[::1]:0/d", "postgresql:///d?host=h&port=65536&user=u"]
 )
@@ -172,7 +179,7 @@ def test_every_option_that_is_said_to_be_understood_is() -> None:
     given = {"sslmode": "require", "connect_timeout": "3", "target_session_attrs": "any", "port": "1"}
     given |= dict.fromkeys(("sslrootcert", "sslcert", "sslkey", "sslcrl"), __file__)
     given |= dict.fromkeys(_SOCKET, "7")
-    parse("postgresql:///d?" + "&".join(f"{name}={given.get(name, 'x')}" for name in OPTIONS))
+    parse("postgresql:///?" + "&".join(f"{name}={given.get(name, 'x')}" for name in OPTIONS))
 
 
 def test_another_name_leaves_the_rest_of_the_url() -> None:
