@@ -96,6 +96,23 @@ class Prediction(Frozen):
     nll: float | None = Field(description="Mean negative log-likelihood of the reference's tokens; null if not measured.")
 
 
+class TaskSample(Frozen):
+    """One line of the samples in a `predictions` artifact of the harness's tasks: a row as a person reads it."""
+
+    FILE: ClassVar[str] = "harness-samples.jsonl"
+
+    task: str = Field(description="Name of the task.")
+    row: int = Field(description="Number of the row in the task, from 0.")
+    prompt: str = Field(description="The prompt as it was written, with its examples.")
+    expected: str = Field(description="The right answer.")
+    answers: tuple[str, ...] = Field(description="What the model wrote, or the choices that it scored.")
+    scores: tuple[float | None, ...] = Field(
+        default=(),
+        description="Log-probability of each choice, null for one that is not finite; empty if the model wrote the answers.",
+    )
+    read: str | None = Field(default=None, description="What the task read of the first answer; null if all of it.")
+
+
 class Preference(Frozen):
     """One line of a `preferences` artifact: two answers to one prompt."""
 

@@ -10,10 +10,14 @@ import fsspec
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
-from schemas.lines import CURVE_FILE, Candidates, Judged, Message, Prediction, Preference, Row, split_file
+from schemas.lines import CURVE_FILE, Candidates, Judged, Message, Prediction, Preference, Row, TaskSample, split_file
 from services.chassis.reports.chart import Points
+from services.chassis.reports.sections import TEXT_LIMIT
+from services.chassis.reports.texts import ending
 
 _SAMPLES = 8
+_TASK_SAMPLES = 24
+"""Of all tasks of the harness, each of which has a few."""
 _ANSWERS = 4
 """The most answers to one prompt that are shown."""
 _CURVE_POINTS = 1_000_000
@@ -48,7 +52,8 @@ def contents(result: StepResult) -> Contents:
             _add(curves, point)
         notes += _notes(ref)
         for file, sample in _SHOWN.items():
-            samples += [sample(line) for line in islice(_lines(ref, file), _SAMPLES)]
+            most = _TASK_SAMPLES if file == TaskSample.FILE else _SAMPLES
+            samples += [sample(line) for line in islice(_lines(ref, file), most)]
     return Contents(curves, notes, samples)
 
 
@@ -76,6 +81,24 @@ def _prediction(line: Mapping[str, Any]) -> Sample:
     return Sample(_said(row.messages), [("reference", row.reference), ("greedy answer", row.greedy), *sampled])
 
 
+def _task(line: Mapping[str, Any]) -> Sample:
+    row = TaskSample.model_validate(line)
+    answers = islice(
+        _choices(row) if row.scores else ((f"answer {number}", text) for number, text in enumerate(row.answers, 1)),
+        _ANSWERS,
+    )
+    read = [] if row.read is None else [("read as", row.read)]
+    prompt = f"{row.task}, row {row.row}\n{ending(row.prompt, TEXT_LIMIT // 2)}"
+    return Sample(prompt, [("expected", row.expected), *answers, *read])
+
+
+def _choices(row: TaskSample) -> Iterator[tuple[str, str]]:
+    best = max((score for score in row.scores if score is not None), default=None)
+    for text, score in zip(row.answers, row.scores, strict=True):
+        told = "" if score is None else f", log-probability {score:.2f}"
+        yield ("choice" if score is None or score != best else "most likely choice") + told, text
+
+
 def _candidates(line: Mapping[str, Any]) -> Sample:
     row = Candidates.model_validate(line)
     return Sample(
@@ -99,6 +122,7 @@ def _judged(line: Mapping[str, Any]) -> Sample:
 _SHOWN: Mapping[str, Callable[[Mapping[str, Any]], Sample]] = {
     split_file("train"): _row,
     Prediction.FILE: _prediction,
+    TaskSample.FILE: _task,
     Candidates.FILE: _candidates,
     Preference.FILE: _preference,
     Judged.FILE: _judged,

@@ -81,7 +81,7 @@ def _rows(result: StepResult, notes: Sequence[str]) -> str:
 
 
 def _samples(samples: Sequence[Sample]) -> str:
-    note = paragraph(f"The first {len(samples)} rows, not selected ones.", kind="quiet")
+    note = paragraph("First rows, not selected ones.", kind="quiet")
     return section("samples", "Samples", note + "\n".join(map(_sample, samples))) if samples else ""
 
 

@@ -17,3 +17,8 @@ def safe(text: str) -> str:
 def brief(text: str, limit: int) -> str:
     """Return at most `limit` characters of the text, with a mark where it was cut."""
     return text if len(text) <= limit else text[:limit].rstrip() + " …"
+
+
+def ending(text: str, limit: int) -> str:
+    """Return the last characters of the text, at most `limit`, with a mark where it was cut."""
+    return text if len(text) <= limit else "… " + text[-limit:].lstrip()

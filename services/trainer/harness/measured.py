@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from schemas.lines import TaskSample
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context
+from services.chassis.storage.json_lines import json_line
 from services.trainer.harness.library import harness_version
+from services.trainer.harness.samples import shown_samples
 from services.trainer.harness.stored import FOLDER, StoredTask, stored_tasks
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.intervals import Interval, interval, interval_of
@@ -27,9 +30,13 @@ class Measured:
     facts: dict[str, str] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     """Contents of files for the artifact, by name: the protocol of all tasks, and every row of each."""
+    samples: list[TaskSample] = field(default_factory=list)
+    """The first rows of each task, for the report."""
 
     def write(self, folder: Path) -> None:
         """Write the files below `folder`."""
+        if self.samples:
+            (folder / TaskSample.FILE).write_text("".join(map(json_line, self.samples)), encoding="utf-8")
         for name, text in self.files.items():
             (folder / FOLDER).mkdir(exist_ok=True)
             (folder / FOLDER / name).write_text(text, encoding="utf-8")
@@ -73,6 +80,7 @@ def _measure(
         f"task file sha256 {stored.sha256}, version {task.VERSION}; {rows} of {of} rows, {shots} examples each; prompts as "
         f"{'chats' if settings.chat else 'plain texts'}, seed {settings.seed}; lm-evaluation-harness {harness_version()}"
     )
+    found.samples += shown_samples(name, samples)
     found.files[f"{name}.jsonl"] = "".join(json.dumps(sample, default=str) + "\n" for sample in samples)
     return {
         "version": task.VERSION, "task_sha256": stored.sha256, "data_sha256": dict(stored.data), "rows": rows, "rows_of_task": of,

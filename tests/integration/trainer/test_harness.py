@@ -13,6 +13,7 @@ from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from schemas.steps import EvaluateSettings, PrepareSettings
+from services.chassis.reports.contents import contents
 from services.trainer.harness.model import ServedModel
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
@@ -138,6 +139,11 @@ def test_metrics_carry_their_protocol_and_intervals(tmp_path: Path, base: Path) 
     assert protocol["colours"]["task_sha256"] in result.facts["harness_colours"]
     written = json.loads((Path(result.outputs["predictions"].uri) / "metrics.json").read_text())
     assert written == metrics
+    shown = contents(result).samples[len(QUESTIONS) :]
+    assert [sample.prompt.partition("\n")[0] for sample in shown] == [
+        f"{name}, row {row}" for name in ("colours", "sums") for row in (0, 1)
+    ]
+    assert {label.partition(",")[0] for label, _ in shown[0].texts} == {"expected", "choice", "most likely choice"}
 
 
 def test_examples_are_earlier_turns_of_the_chat_and_drawn_by_the_seed(tmp_path: Path, base: Path) -> None:

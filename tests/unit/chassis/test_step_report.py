@@ -12,6 +12,7 @@ import pytest
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
 from schemas.jobs import StepResult
+from schemas.lines import TaskSample
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
@@ -21,6 +22,7 @@ from services.chassis.reports.contents import Contents, Sample, contents
 from services.chassis.reports.reported import reported
 from services.chassis.reports.sections import Resources
 from services.chassis.reports.step_report import step_report
+from services.chassis.storage.json_lines import write_lines
 from tests.page_reader import PageReader
 from tests.trainer import context_of, put_lines, row, task_of
 
@@ -88,6 +90,28 @@ def test_a_step_without_any_numbers_has_a_report_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("inf"), float("nan"), -1e300, 0.0])
 def test_any_number_can_be_shown(tmp_path: Path, value: float) -> None:
     assert "odd" in text_of(tmp_path, StepResult(metrics={"odd": value, "odd_low": value, "odd_high": value}))
+
+
+def test_answers_of_the_harness_are_shown_with_the_end_of_their_prompts(tmp_path: Path) -> None:
+    question = f"{'example ' * 500}the question?"
+    written = TaskSample(task="sums", row=0, prompt=question, expected="5", answers=("2 + 3 is 5", "6"), read="5")
+    scored = TaskSample(
+        task="colours", row=7, prompt="grass", expected="green", answers=("red", "green", "blue"), scores=(-4.0, -0.5, None)
+    )
+    folder = tmp_path / "made"
+    folder.mkdir()
+    write_lines(folder / TaskSample.FILE, [written, scored] * 20)
+    result = StepResult(outputs={"predictions": ArtifactRef(uri=str(folder), sha256="0" * 64, size=1)})
+    found = contents(result).samples
+    assert len(found) == 24
+    assert found[0].prompt.startswith("sums, row 0\n… ")
+    assert found[0].prompt.endswith("the question?")
+    assert len(found[0].prompt) < 500
+    assert list(found[0].texts) == [("expected", "5"), ("answer 1", "2 + 3 is 5"), ("answer 2", "6"), ("read as", "5")]
+    assert list(found[1].texts) == [
+        ("expected", "green"), ("choice, log-probability -4.00", "red"), ("most likely choice, log-probability -0.50", "green"),
+        ("choice", "blue"),
+    ]  # fmt: skip
 
 
 def test_many_samples_are_not_selected_and_long_texts_are_shortened(tmp_path: Path) -> None:
