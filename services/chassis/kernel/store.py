@@ -12,7 +12,7 @@ from schemas.envelope import CONTENT_TYPE
 from services.chassis.kernel import statements
 from services.chassis.kernel.records import RecordId
 from services.chassis.kernel.tables import HEADER_COLUMNS, OPERATIONAL, PROJECTION
-from services.chassis.postgres.transactions import Session, Transactions
+from services.chassis.postgres.transactions import Session, Transactions, unanswered
 from services.chassis.postgres.urls import STATEMENT_SECONDS, parse
 from services.chassis.process.transient import ends_session
 
@@ -56,7 +56,14 @@ def connect(
     engine = parse(url).engine(
         session, statement_seconds, pool_size=pool_size, max_overflow=pool_size, pool_timeout=10, pool_pre_ping=probe
     )
-    listen(engine.sync_engine, "handle_error", _replace_session)
+
+    def worded(context: ExceptionContext) -> Exception | None:
+        error = context.original_exception
+        if ends_session(error):
+            context.is_disconnect = True
+        return unanswered(statement_seconds) if isinstance(error, TimeoutError) and not str(error) else None
+
+    listen(engine.sync_engine, "handle_error", worded, retval=True)
     return engine
 
 
@@ -73,11 +80,6 @@ def _settings(projection: str, idle_in_transaction_seconds: float) -> dict[str, 
         "search_path": f"{projection},{OPERATIONAL}",
         "idle_in_transaction_session_timeout": str(round(idle_in_transaction_seconds * 1000)),
     }
-
-
-def _replace_session(context: ExceptionContext) -> None:
-    if ends_session(context.original_exception):
-        context.is_disconnect = True
 
 
 async def positions(connection: AsyncConnection) -> dict[tuple[str, int], int]:

@@ -39,6 +39,14 @@ class RolledBack(Exception):
     """The server rolled a transaction back that was to be committed: a statement of it had failed, and the block went on."""
 
 
+def unanswered(seconds: float) -> TimeoutError:
+    """The error of a statement that took too long, in words."""
+    return TimeoutError(
+        f"PostgreSQL did not answer a statement within {seconds:g} s: it hangs, the network does, or another session holds a "
+        "lock (see pg_locks)"
+    )
+
+
 class Transactions:
     """Transactions one after another, on a session that is opened when it is needed.
 
@@ -65,6 +73,8 @@ class Transactions:
                 yield _Session(connection)
             except Exception as error:
                 ended = not is_transient(error) and await _rolled_back(connection)
+                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own has no text
+                    raise unanswered(self._seconds) from error
                 raise
             done = await connection.execute("COMMIT")
             ended = True

@@ -111,7 +111,7 @@ async def test_a_block_that_goes_on_behind_a_refused_statement_is_not_taken_for_
 
 async def test_a_statement_without_an_answer_ends_its_session(toy: Toy, transactions: Transactions) -> None:
     first = await session_of(transactions)
-    with pytest.raises(TimeoutError) as caught:
+    with pytest.raises(TimeoutError, match=r"did not answer a statement within 0\.5 s") as caught:
         await keep_and(transactions, "SELECT pg_sleep(60)")
     assert is_transient(caught.value)
     assert await session_of(transactions) != first
