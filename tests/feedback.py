@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Candidates, Message
 from schemas.recipes.feedback import FeedbackSettings
-from schemas.steps import LabelSettings, ScoreSettings
+from schemas.recipes.optimiser import OptimiserSettings
+from schemas.recipes.reward import RewardModelSettings
+from schemas.steps import LabelSettings, ScoreSettings, TrainSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, RunningMessage
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -31,6 +33,24 @@ def row(*candidates: str, row_id: str = "train-1", **columns: str) -> Candidates
 
 def quiet(done: int, of: int) -> None:
     """Ignore progress."""
+
+
+GOOD, BAD = "Sorry about that.", "No idea."
+"""The better and the worse answer to ASKED."""
+ASKED = "help with this"
+
+
+def trained_judge(home: Path, base: Path) -> ArtifactRef:
+    """Train a reward model that prefers GOOD to BAD."""
+    from services.trainer.steps.train import train
+    from tests.trainer import context_of, put_lines
+
+    messages = [{"role": "user", "content": ASKED}]
+    pairs = [{"id": str(n), "messages": messages, "chosen": GOOD, "rejected": BAD} for n in range(2)]
+    optimiser = OptimiserSettings(learning_rate=1e-2, steps=4, batch_size=2)
+    settings = TrainSettings(base_model=str(base), reward=RewardModelSettings(precision="fp32", optimiser=optimiser))
+    made = train(context_of(home, settings, {"preferences": put_lines(home, preferences=pairs)}))
+    return made.outputs["adapter"]
 
 
 class Told:

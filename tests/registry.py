@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.chassis.serving.web.server import server_config
 from services.chassis.serving.web.settings import HttpSettings
+from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.api import router
 from services.registry.domain.models import RegistryDomain
@@ -125,6 +127,12 @@ class Registry:
     def model(self, **files: str) -> ArtifactRef:
         """Store an artifact that looks like a whole model, alike."""
         return self._put({"config.json": "{}", "model.safetensors": "weights"}, files)
+
+    def stored(self, made: ArtifactRef) -> ArtifactRef:
+        """Store an artifact of another store."""
+        folder = self.home / f"made-{uuid4().hex[:8]}"
+        shutil.copytree(made.uri, folder, ignore=shutil.ignore_patterns(MANIFEST))
+        return self.store.put(folder)
 
     def _put(self, known: dict[str, str], more: dict[str, str]) -> ArtifactRef:
         folder = self.home / f"made-{uuid4().hex[:8]}"

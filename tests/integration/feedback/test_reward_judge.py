@@ -13,9 +13,6 @@ import torch
 from schemas.jobs import StepResult
 from schemas.lines import Message
 from schemas.recipes.feedback import FeedbackSettings, JudgeSettings
-from schemas.recipes.optimiser import OptimiserSettings
-from schemas.recipes.reward import RewardModelSettings
-from schemas.steps import TrainSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -23,25 +20,14 @@ from services.chassis.storage.references import folder_digest
 from services.feedback.judges.choose import choose_judge
 from services.feedback.judges.judge import Judge, Judged
 from services.feedback.steps.label import label
-from tests.feedback import Step, quiet, row
+from tests.feedback import BAD, GOOD, Step, quiet, row, trained_judge
 from tests.tiny_tokenizers import END
-from tests.trainer import context_of, put_lines
-
-GOOD, BAD = "Sorry about that.", "No idea."
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     """The folder of a reward model that prefers one answer."""
-    from services.trainer.steps.train import train
-
-    home = tmp_path_factory.mktemp("reward")
-    messages = [{"role": "user", "content": "help with this"}]
-    pairs = [{"id": str(n), "messages": messages, "chosen": GOOD, "rejected": BAD} for n in range(2)]
-    optimiser = OptimiserSettings(learning_rate=1e-2, steps=4, batch_size=2)
-    settings = TrainSettings(base_model=str(tiny_model), reward=RewardModelSettings(precision="fp32", optimiser=optimiser))
-    made = train(context_of(home, settings, {"preferences": put_lines(home, preferences=pairs)}))
-    return Path(made.outputs["adapter"].uri)
+    return Path(trained_judge(tmp_path_factory.mktemp("reward"), tiny_model).uri)
 
 
 def judged(*texts: str) -> Sequence[Judged]:

@@ -1,15 +1,22 @@
 """The registry on real Kafka and PostgreSQL: one version per step, in order per model, of proved artifacts."""
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from schemas.jobs import StepCompleted, StepFailed, StepResult
+from schemas.jobs import StepCompleted, StepFailed, StepRequested, StepResult
 from schemas.models import ModelPromoted, ModelRegistered
+from services.chassis.executor.child import Context
+from services.feedback.steps.score import score
 from services.registry.views import VersionSummary
+from tests.feedback import ASKED, BAD, GOOD, trained_judge
 from tests.registry import Registry
+from tests.tiny_model import build
+from tests.trainer import Reports, lines_of, put_lines, task_of
+from tests.unit.orchestrator.scenario import JobScenario
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +297,43 @@ async def test_a_reward_model_is_found_as_a_judge_with_its_base_model_if_a_job_m
     assert reason.field == "feedback.judge.reward_model"
     assert base in str(reason.value)
     assert "writes answers" in reason.message
+
+
+async def test_a_job_is_judged_by_the_version_that_its_alias_named_when_it_began(
+    registry: Registry, tmp_path: Path
+) -> None:
+    """The orchestrator asks the registry, and gives what it found to the step that judges."""
+    base = build(tmp_path / "base")
+    trained = await asyncio.to_thread(trained_judge, tmp_path, base)
+    first = registry.step("made", "judge", registry.stored(trained), base=(str(base), "b" * 64))
+    await registry.ask(first)
+    await registry.outcome(first)
+    reference = f"{registry.name('judge')}@candidate"
+    job = JobScenario(registry.job("judged"))
+    asked = job.requested(pipeline="rlaif", feedback={"judge": {"reward_model": reference}})
+    (resolve,) = [one for one in asked if isinstance(one, StepRequested) and one.kind == "resolve"]
+    await registry.ask(resolve)
+    found = await registry.result(resolve)
+    moves = registry.step("again", "judge", registry.adapter(training__json='{"scores_answers": "true"}'))
+    await registry.ask(moves)
+    await registry.outcome(moves)
+
+    job.completed(resolve.step, outputs=found.outputs, facts=dict(found.facts))
+    job.completed("prepare")
+    said = {"messages": [{"role": "user", "content": ASKED}], "columns": {}, "nll": 1.0}
+    rows = [
+        {**said, "id": str(n), "reference": GOOD, "greedy": text, "samples": [text]} for n, text in enumerate((GOOD, BAD))
+    ]
+    predictions = registry.stored(put_lines(tmp_path, predictions=rows))
+    decided = job.completed("evaluate-base", outputs={"predictions": predictions})
+    (judging,) = [one for one in decided if isinstance(one, StepRequested)]
+    task = task_of(tmp_path, judging.settings, judging.inputs, step=judging.step, results=judging.results)
+    task = task.model_copy(update={"artifacts": registry.settings.artifacts_uri})
+    made = await asyncio.to_thread(score, Context(task, Reports()))
+    assert made.facts["judge"] == f"reward:{registry.name('judge')}@1.0.0"
+    assert made.facts["judge_model_sha256"] == found.outputs["adapter"].sha256
+    better, worse = (line["greedy"] for line in lines_of(made.outputs["scores"], "scores.jsonl"))
+    assert better > worse
 
 
 async def test_a_version_that_is_not_there_is_refused_with_those_that_are(registry: Registry) -> None:
