@@ -5,20 +5,23 @@ attempt with its StepStarted, under the token. An unexpected error never ends th
 """
 
 import asyncio
+import os
 import secrets
 from collections.abc import Sequence
 
+from services.chassis.executor.account import Account
 from services.chassis.executor.devices import device_reader, no_devices
 from services.chassis.executor.disk_space import DiskSpace
 from services.chassis.executor.errors import note_error
+from services.chassis.executor.folders import account_of
 from services.chassis.executor.host import Host
 from services.chassis.executor.monitor import Monitor
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import StepRunner
-from services.chassis.executor.slots import Machine, Slots, Used, machine_name
+from services.chassis.executor.slots import Counted, Machine, Slots, Used, Whole, machine_name
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.waiting import first_of
-from services.chassis.executor.work import Lease, Process, Room, claim, requeue_open, unleased
+from services.chassis.executor.work import Lease, Process, Room, claim, first_waiting, release, requeue_open, unleased
 from services.chassis.executor.worker import CONDITION, Worker
 from services.chassis.process.transient import Backoff, Loop, described, wait_or_stop
 
@@ -37,8 +40,9 @@ def worker_tasks(host: Host, runner: StepRunner, *, processes: int = 1, machine:
     room = DiskSpace(host.settings, host.service, host.health)
     devices = device_reader() if machine is None else no_devices
     monitor = Monitor(host.service, devices, here=machine is None)
+    whole = Whole.of(host.settings) if machine is None else None
     machine = machine or Machine.of(host.settings, len(devices()) // processes, processes)
-    slots = Slots(machine, devices, processes)
+    slots = Slots(machine, devices, processes, whole)
     return [room.run, monitor.run, Dispatcher(host, Worker(host, runner, room, monitor), room, slots).run]
 
 
@@ -50,6 +54,8 @@ class Dispatcher:
         self._seconds = host.settings.lease_seconds
         self._running: set[asyncio.Task[None]] = set()
         self._process = Process(machine_name(), secrets.token_hex(8), self._room_beside)
+        self._account = Account(account_of(host.settings.home, machine_name()), host.service)
+        self._others: Sequence[Counted] = ()
         self._ended = asyncio.Event()
         """Set when an attempt has ended, so that its slots are free."""
 
@@ -84,33 +90,53 @@ class Dispatcher:
         without = await self._room.look()
         await self._slots.look()
         claimed_at = asyncio.get_running_loop().time()
-        lease = await claim(
-            self._host.engine,
-            secrets.token_hex(16),
-            self._seconds,
-            room=self._process,
-            without=without,
-            only_cancelled=self._room.short,
-        )
-        self._host.health.report(CONDITION, True)
-        if lease is None:
-            return False
-        doing = asyncio.create_task(self._do(lease, claimed_at + self._seconds, stop), name=f"attempt {lease.key}")
+        async with self._account.alone():
+            self._others = await asyncio.to_thread(self._account.others)
+            lease = await claim(
+                self._host.engine,
+                secrets.token_hex(16),
+                self._seconds,
+                room=self._process,
+                without=without,
+                only_cancelled=self._room.short,
+            )
+            self._host.health.report(CONDITION, True)
+            if lease is None:
+                await self._wait(without)
+                return False
+            held = await self._entered(lease)
+        doing = asyncio.create_task(self._do(lease, claimed_at + self._seconds, held, stop), name=f"attempt {lease.key}")
         self._running.add(doing)
         doing.add_done_callback(self._done)
         await asyncio.sleep(0)  # it takes its slots before the next claim
         return True
 
-    def _room_beside(self, others: Sequence[Used]) -> Room:
-        return Room(self._slots.machine, self._slots.free(others), self._slots.device_mb)
+    async def _entered(self, lease: Lease) -> int:
+        """Enter what was claimed into the account of the machine; return the descriptor of its line. A lease that cannot be entered is
+        released."""
+        try:
+            return await asyncio.to_thread(self._account.take, self._slots.counted(lease.need, lease.gpus))
+        except BaseException:
+            await release(self._host.engine, lease)
+            raise
 
-    async def _do(self, lease: Lease, until: float, stop: asyncio.Event) -> None:
-        with self._slots.taken(lease.need, lease.gpus) as place:
+    async def _wait(self, without: Sequence[str]) -> None:
+        """Let the other services of the machine know what waits here."""
+        need = None if self._room.short else await first_waiting(self._host.engine, without)
+        await asyncio.to_thread(self._account.wish, None if need is None else self._slots.counted(need))
+
+    def _room_beside(self, others: Sequence[Used]) -> Room:
+        return Room(self._slots.machine, self._slots.free(others, self._others), self._slots.device_mb)
+
+    async def _do(self, lease: Lease, until: float, held: int, stop: asyncio.Event) -> None:
+        with self._slots.taken(lease.need, lease.gpus, held) as place:
             try:
                 await self._worker.work(lease, until, place, stop)
             except Exception as error:
                 self._note(error)
                 await wait_or_stop(stop, _POLL_SECONDS)
+            finally:
+                os.close(held)
 
     def _done(self, doing: "asyncio.Task[None]") -> None:
         self._running.discard(doing)

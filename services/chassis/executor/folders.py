@@ -47,6 +47,11 @@ def remove_empty(folder: Path, levels: int) -> None:
             return
 
 
+def account_of(home: Path, machine: str) -> Path:
+    """Return the folder in which the executors of a machine keep what they use of it."""
+    return home.resolve() / "slots" / folder_name(machine)
+
+
 def cache_of(home: Path) -> Path:
     """Return the folder of files that can be downloaded again."""
     return home.resolve() / "cache"

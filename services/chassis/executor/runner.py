@@ -38,7 +38,10 @@ class StopReason(StrEnum):
 
 
 class WorkContext:
-    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost. `gpus`: the numbers of its GPUs."""
+    """The context of a run. `stop` is set for any reason to end; `lost` only when the lease is lost. `gpus`: the numbers of its GPUs.
+
+    `held`: a descriptor that the process of the run has to keep open, so that it counts on this machine as long as it runs.
+    """
 
     def __init__(
         self,
@@ -47,8 +50,9 @@ class WorkContext:
         publish: Callable[[StepProgressed], None],
         gpus: Sequence[int] = (),
         readings: Callable[[], tuple[DeviceReading, ...]] = lambda: (),
+        held: int | None = None,
     ) -> None:
-        self.settings, self.service, self.gpus = settings, service, gpus
+        self.settings, self.service, self.gpus, self.held = settings, service, gpus, held
         self.stop, self.lost = asyncio.Event(), asyncio.Event()
         self.reason: StopReason | None = None
         self._publish = publish

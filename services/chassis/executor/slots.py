@@ -1,7 +1,8 @@
-"""Counts what the attempts of one executor use of this machine, so that as many run at once as fit, whichever process runs them.
+"""Counts what attempts use of this machine, so that as many run at once as fit, whichever process and service runs them.
 
-An attempt counts at most the whole machine: one that needs more runs alone. Main memory and cores are those that running attempts
-need; a GPU's memory is also what its driver says, since other programs use GPUs too.
+An executor uses at most its part, and all of them together at most the machine. An attempt counts at most that part: one that needs more
+runs alone. Main memory and cores are those that running attempts need; a GPU's memory is also what its driver says, since other programs
+use GPUs too.
 """
 
 import asyncio
@@ -31,6 +32,8 @@ class Place(NamedTuple):
     cores: int
     devices: int = 0
     """How many GPUs it counts."""
+    held: int | None = None
+    """A descriptor that its process keeps open, so that it counts as long as it runs."""
 
 
 NOWHERE = Place((), 0)
@@ -75,6 +78,18 @@ def elsewhere(cores: int, devices: int) -> Machine:
     return Machine(0, 0, 0, 0, Place((), cores, devices))
 
 
+class Whole(NamedTuple):
+    """What the machine, or the container, has for the attempts of all executors together."""
+
+    cores: int
+    memory_mb: int
+
+    @classmethod
+    def of(cls, settings: ServiceSettings) -> "Whole":
+        """What this process may use, or the part that the settings give to one executor where they name more than there is."""
+        return cls(max(_cores(), settings.slot_cores or 0), max(_memory() // _MB, settings.slot_memory_mb or 0))
+
+
 class Free(NamedTuple):
     """What a claim may use now; for GPUs the memory that each of those has that an attempt would get."""
 
@@ -94,30 +109,65 @@ class Used(NamedTuple):
     """The numbers of its GPUs."""
 
 
-class Slots:
-    """What is used of one machine; `devices` reads its GPUs, and an attempt that needs one gets `together` of them."""
+class Counted(NamedTuple):
+    """What an attempt counts in the account of a machine, in whole units."""
 
-    def __init__(self, machine: Machine, devices: "Callable[[], Sequence[Device]]", together: int = 1) -> None:
-        self.machine, self._read, self._together = machine, devices, together
+    cores: int
+    memory_mb: int
+    device_mb: int
+    """Memory of each of its GPUs."""
+    gpus: tuple[int, ...]
+    """Their numbers; none yet for an attempt that waits for GPUs."""
+
+
+class Slots:
+    """What is used of one machine; `devices` reads its GPUs, and an attempt that needs one gets `together` of them, in as many processes.
+
+    `whole` limits what all executors use together; without it, nothing but this executor's part does.
+    """
+
+    def __init__(
+        self, machine: Machine, devices: "Callable[[], Sequence[Device]]", together: int = 1, whole: Whole | None = None
+    ) -> None:
+        self.machine, self._read, self._together, self._whole = machine, devices, together, whole
         self._devices: Sequence[Device] = ()
         self._own: list[Used] = []
-        self._others: Sequence[Used] = ()
+        self._beside: Sequence[Used] = ()
+        self._others: Sequence[Counted] = ()
 
     async def look(self) -> None:
         """Read the GPUs."""
         self._devices = await asyncio.to_thread(self._read) or self._devices
 
-    def free(self, others: Sequence[Used] = ()) -> Free:
-        """Return what is free now, where `others` run beside the attempts of this process."""
-        self._others = others
+    def free(self, beside: Sequence[Used] = (), others: Sequence[Counted] = ()) -> Free:
+        """Return what is free now, where other processes of this service run `beside`, and other services count `others`."""
+        self._beside, self._others = beside, others
         needs = [self.machine.counted(used.need) for used in self._used]
+        cores, memory_mb = sum(need.cores or 0 for need in needs), sum(need.memory_mb or 0 for need in needs)
+        left = self._left(cores, memory_mb)
         gpus = tuple(sorted(range(len(self._devices)), key=self._free_on, reverse=True)[: self._together])
         return Free(
-            cores=self.machine.cores - sum(need.cores or 0 for need in needs),
-            memory_mb=self.machine.memory_mb - sum(need.memory_mb or 0 for need in needs),
+            cores=min(self.machine.cores - cores, left.cores),
+            memory_mb=min(self.machine.memory_mb - memory_mb, left.memory_mb),
             device_mb=min(map(self._free_on, gpus), default=None),
             gpus=gpus,
         )
+
+    def _left(self, cores: int, memory_mb: int) -> Whole:
+        """Return what other services leave of the machine, where this one counts so much; never less than nothing."""
+        if self._whole is None:
+            return Whole(self.machine.cores, self.machine.memory_mb)
+        there = self._whole.memory_mb - sum(other.memory_mb for other in self._others)
+        return Whole(
+            max(0, self._whole.cores - sum(other.cores for other in self._others) - cores),
+            max(0, there // self._together - memory_mb),
+        )
+
+    def counted(self, need: Need, gpus: Sequence[int] = ()) -> Counted:
+        """Return what an attempt of this executor counts in the account of the machine."""
+        here = self.machine.counted(need)
+        device_mb = self.device_mb if need.device_mb is None else min(self.device_mb, need.device_mb)
+        return Counted(here.cores or 0, (here.memory_mb or 0) * self._together, device_mb, tuple(gpus))
 
     @property
     def device_mb(self) -> int:
@@ -125,25 +175,29 @@ class Slots:
         return max((device.total_mb for device in self._devices), default=0)
 
     @contextmanager
-    def taken(self, need: Need, gpus: Sequence[int]) -> Iterator[Place]:
-        """Count an attempt on these GPUs, or on none, during the block."""
+    def taken(self, need: Need, gpus: Sequence[int], held: int | None = None) -> Iterator[Place]:
+        """Count an attempt on these GPUs, or on none, during the block; `held` is the descriptor of its line in the account."""
         used = Used(need, tuple(gpus))
         self._own.append(used)
         try:
-            yield self.machine.reserved or Place(used.gpus, self.machine.counted(need).cores or 0, len(used.gpus))
+            here = Place(used.gpus, self.machine.counted(need).cores or 0, len(used.gpus))
+            yield (self.machine.reserved or here)._replace(held=held)
         finally:
             self._own.remove(used)
 
     @property
     def _used(self) -> Sequence[Used]:
-        return (*self._own, *self._others)
+        return (*self._own, *self._beside)
 
     def _free_on(self, number: int) -> int:
         """The free memory of a GPU. Without attempts of executors all of it counts as free, so that each step can run alone."""
         device = self._devices[number]
-        there = [used.need.device_mb for used in self._used if number in used.gpus]
-        counted = sum(device.total_mb if need is None else min(device.total_mb, need) for need in there)
-        return min(device.free_mb, device.total_mb - counted) if there else device.total_mb
+        own = [used.need.device_mb for used in self._used if number in used.gpus]
+        others = [other.device_mb for other in self._others if number in other.gpus]
+        if any(other.device_mb and not other.gpus for other in self._others):
+            return 0  # the next GPU is kept for an attempt that has waited longer
+        counted = sum(device.total_mb if need is None else min(device.total_mb, need) for need in (*own, *others))
+        return min(device.free_mb, device.total_mb - counted) if own or others else device.total_mb
 
 
 def _cores() -> int:

@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,7 +85,7 @@ class SubprocessRunner:
         )
         killed_before, size_before = oom_kills(), _size(log)
         try:
-            child = await Child.start(self.module, task, log, temporary, context.gpus, self.environment)
+            child = await Child.start(self.module, task, log, temporary, context, self.environment)
             try:
                 final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE, settings.hung_seconds)
             finally:
@@ -191,12 +191,13 @@ class Child:
 
     @classmethod
     async def start(
-        cls, module: str, task: ChildTask, log: Path, temporary: Path, gpus: Sequence[int], more: Mapping[str, str]
+        cls, module: str, task: ChildTask, log: Path, temporary: Path, context: WorkContext, more: Mapping[str, str]
     ) -> "Child":
-        """Start the process and give it its task; `temporary` is its TMPDIR, `gpus` the only GPUs that it sees, and
-        `more` further variables of its environment."""
-        seen = ",".join(map(str, gpus))
-        gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if gpus else {}
+        """Start the process and give it its task; `temporary` is its TMPDIR, the context's GPUs are the only ones that it
+        sees, and `more` are further variables of its environment."""
+        seen = ",".join(map(str, context.gpus))
+        gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if seen else {}
+        held = () if context.held is None else (context.held,)
         for folder in (log.parent, temporary):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
         reader = asyncio.StreamReader(limit=_LINE_LIMIT)
@@ -210,7 +211,7 @@ class Child:
                     process = await asyncio.create_subprocess_exec(
                         sys.executable, "-m", module,
                         stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
-                        pass_fds=(childs,), start_new_session=True,
+                        pass_fds=(childs, *held), start_new_session=True,
                         env={**child_environment(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu, **more},
                     )  # fmt: skip
             except BaseException:

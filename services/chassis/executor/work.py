@@ -175,6 +175,13 @@ def claim_values(token: str, seconds: float, room: Room, host: str = "", process
     }  # fmt: skip
 
 
+async def first_waiting(engine: AsyncEngine, without: Sequence[str]) -> Need | None:
+    """Return what the next due attempt needs, other than those of these keys; None where none waits."""
+    async with engine.connect() as connection:
+        row = (await connection.execute(statements.FIRST_WAITING, {"without": list(without)})).first()
+    return None if row is None else Need(*row)
+
+
 async def unleased(engine: AsyncEngine, keys: Sequence[str]) -> set[str]:
     """Return those of `keys` that still wait for a worker."""
     async with engine.connect() as connection:

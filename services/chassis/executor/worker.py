@@ -70,9 +70,9 @@ class Worker:
 
     async def _do(self, held: Held, stop: asyncio.Event, woken: Subscription) -> None:
         """Run the work while the lease is renewed and its energy is measured, then conclude."""
-        gpus = held.place.gpus
+        host, gpus = self._host, held.place.gpus
         publish, readings = partial(self._publish, held), partial(self._monitor.readings_of, gpus)
-        context = WorkContext(self._host.settings, self._host.service, publish, gpus, readings)
+        context = WorkContext(host.settings, host.service, publish, gpus, readings, held.place.held)
         async with self._keeper.kept(held, context, woken), self._monitor.measuring(gpus) as measured:
             outcome = await self._run(held.work, context, stop)
             energy = await self._monitor.energy(measured)
