@@ -24,7 +24,7 @@ async def main():
     mine = Account(Path(sys.argv[1]), "trainer")
     async with mine.alone():
         held = mine.take(Counted(2, 8000, 0, ()))
-    child = subprocess.Popen(["sleep", "600"], pass_fds=(held,))
+    child = subprocess.Popen(["sleep", "600"], pass_fds=(held,), stdout=subprocess.DEVNULL)
     print(child.pid, flush=True)
     time.sleep(600)
 asyncio.run(main())
