@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from schemas.base import Frozen
 from services.chassis.executor.slots import Counted
 
 _Line = TypeVar("_Line", bound="Line")
+_Found = TypeVar("_Found")
 _WAIT_SECONDS = 10.0
 _TRY_SECONDS = 0.02
 _STALE_SECONDS = 15.0
@@ -57,11 +59,17 @@ class Account:
     def __init__(self, folder: Path, service: str, clock: Callable[[], float] = time.time) -> None:
         self._folder, self._service, self._clock = folder, service, clock
         self._lines, self._wishes = folder / "running", folder / "waiting"
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="account")
+
+    async def aside(self, do: Callable[[], _Found]) -> _Found:
+        """Run what reads or writes the files of the account in a thread of its own: who holds the lock of the machine does not wait behind
+        the digests and copies in the threads that its process shares."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, do)
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
         """Within this block no other process of this machine claims. Raises AccountFault if one keeps the lock for too long."""
-        descriptor = await asyncio.to_thread(self._open)
+        descriptor = await self.aside(self._open)
         try:
             for _ in range(round(_WAIT_SECONDS / _TRY_SECONDS)):
                 if _locked(descriptor):

@@ -8,6 +8,8 @@ import asyncio
 import os
 import secrets
 from collections.abc import Sequence
+from functools import partial
+from typing import NamedTuple
 
 from services.chassis.executor.account import Account
 from services.chassis.executor.devices import device_reader, no_devices
@@ -16,6 +18,7 @@ from services.chassis.executor.errors import note_error
 from services.chassis.executor.folders import account_of
 from services.chassis.executor.host import Host
 from services.chassis.executor.monitor import Monitor
+from services.chassis.executor.needs import Need
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import StepRunner
 from services.chassis.executor.slots import Counted, Machine, Slots, Used, Whole, machine_name
@@ -44,6 +47,16 @@ def worker_tasks(host: Host, runner: StepRunner, *, processes: int = 1, machine:
     machine = machine or Machine.of(host.settings, len(devices()) // processes, processes)
     slots = Slots(machine, devices, processes, whole)
     return [room.run, monitor.run, Dispatcher(host, Worker(host, runner, room, monitor), room, slots).run]
+
+
+class Claimed(NamedTuple):
+    """An attempt that was claimed and not begun yet."""
+
+    lease: Lease
+    until: float
+    """When the lease ends, unless it is renewed, on the clock of the event loop."""
+    held: int
+    """The descriptor of its line in the account of the machine."""
 
 
 class Dispatcher:
@@ -88,10 +101,27 @@ class Dispatcher:
         if refused := self._room.refused:
             self._room.forget(set(refused) - await unleased(self._host.engine, refused))
         without = await self._room.look()
+        first = await first_waiting(self._host.engine, without, self._room.short)
+        if first is None:  # so that idle processes leave the account to those that have work
+            await self._account.aside(partial(self._account.wish, None))
+            self._host.health.report(CONDITION, True)
+            return False
         await self._slots.look()
-        claimed_at = asyncio.get_running_loop().time()
+        claimed = await self._claimed(without, first)
+        if claimed is None:
+            return False
+        doing = asyncio.create_task(self._do(claimed, stop), name=f"attempt {claimed.lease.key}")
+        self._running.add(doing)
+        doing.add_done_callback(self._done)
+        await asyncio.sleep(0)  # it takes its slots before the next claim
+        return True
+
+    async def _claimed(self, without: Sequence[str], first: Need) -> Claimed | None:
+        """Claim an attempt and enter it into the account of the machine; if none fits, let the other services know what waits here."""
         async with self._account.alone():
-            self._others = await asyncio.to_thread(self._account.others)
+            self._others = await self._account.aside(self._account.others)
+            # A lease is counted from its claim; before it, this process may have waited for the account.
+            until = asyncio.get_running_loop().time() + self._seconds
             lease = await claim(
                 self._host.engine,
                 secrets.token_hex(16),
@@ -102,41 +132,31 @@ class Dispatcher:
             )
             self._host.health.report(CONDITION, True)
             if lease is None:
-                await self._wait(without)
-                return False
-            held = await self._entered(lease)
-        doing = asyncio.create_task(self._do(lease, claimed_at + self._seconds, held, stop), name=f"attempt {lease.key}")
-        self._running.add(doing)
-        doing.add_done_callback(self._done)
-        await asyncio.sleep(0)  # it takes its slots before the next claim
-        return True
+                await self._account.aside(partial(self._account.wish, self._slots.counted(first)))
+                return None
+            return Claimed(lease, until, await self._entered(lease))
 
     async def _entered(self, lease: Lease) -> int:
-        """Enter what was claimed into the account of the machine; return the descriptor of its line. A lease that cannot be entered is
-        released."""
+        """Enter what was claimed into the account; return the descriptor of its line. A lease that cannot be entered is released."""
         try:
-            return await asyncio.to_thread(self._account.take, self._slots.counted(lease.need, lease.gpus))
+            return await self._account.aside(partial(self._account.take, self._slots.counted(lease.need, lease.gpus)))
         except BaseException:
             await release(self._host.engine, lease)
             raise
 
-    async def _wait(self, without: Sequence[str]) -> None:
-        """Let the other services of the machine know what waits here."""
-        need = None if self._room.short else await first_waiting(self._host.engine, without)
-        await asyncio.to_thread(self._account.wish, None if need is None else self._slots.counted(need))
-
     def _room_beside(self, others: Sequence[Used]) -> Room:
         return Room(self._slots.machine, self._slots.free(others, self._others), self._slots.device_mb)
 
-    async def _do(self, lease: Lease, until: float, held: int, stop: asyncio.Event) -> None:
-        with self._slots.taken(lease.need, lease.gpus, held) as place:
+    async def _do(self, claimed: Claimed, stop: asyncio.Event) -> None:
+        lease = claimed.lease
+        with self._slots.taken(lease.need, lease.gpus, claimed.held) as place:
             try:
-                await self._worker.work(lease, until, place, stop)
+                await self._worker.work(lease, claimed.until, place, stop)
             except Exception as error:
                 self._note(error)
                 await wait_or_stop(stop, _POLL_SECONDS)
             finally:
-                os.close(held)
+                os.close(claimed.held)
 
     def _done(self, doing: "asyncio.Task[None]") -> None:
         self._running.discard(doing)

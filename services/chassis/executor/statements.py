@@ -108,10 +108,10 @@ FIRST_WAITING = text(
     """SELECT cores, memory_mb, device_mb FROM work
        WHERE (not_before IS NULL OR not_before <= clock_timestamp())
          AND (leased_until IS NULL OR leased_until <= clock_timestamp())
-         AND NOT key = ANY(CAST(:without AS text[]))
+         AND (cancel OR NOT (:only_cancelled OR key = ANY(CAST(:without AS text[]))))
        ORDER BY priority DESC, turn, requested_at, key LIMIT 1"""
 )
-"""Reads what the attempt needs that comes next; no row where none is due."""
+"""Reads what the attempt needs that comes next; no row where none is due that a claim considers."""
 
 _COUNTED = "used_seconds + coalesce(extract(epoch FROM clock_timestamp() - counted_at), 0)"
 """For how long workers have held an attempt; the time between a worker that was lost and the next one does not count."""

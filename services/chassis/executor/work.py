@@ -175,10 +175,11 @@ def claim_values(token: str, seconds: float, room: Room, host: str = "", process
     }  # fmt: skip
 
 
-async def first_waiting(engine: AsyncEngine, without: Sequence[str]) -> Need | None:
-    """Return what the next due attempt needs, other than those of these keys; None where none waits."""
+async def first_waiting(engine: AsyncEngine, without: Sequence[str], only_cancelled: bool) -> Need | None:
+    """Return what the next due attempt needs that `claim` would consider; None where none waits."""
+    given = {"without": list(without), "only_cancelled": only_cancelled}
     async with engine.connect() as connection:
-        row = (await connection.execute(statements.FIRST_WAITING, {"without": list(without)})).first()
+        row = (await connection.execute(statements.FIRST_WAITING, given)).first()
     return None if row is None else Need(*row)
 
 
