@@ -7,6 +7,8 @@ from typing import NoReturn
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 """OpenMP's threads sleep while they wait. By default they spin, which costs minutes when another process needs a core."""
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("DISABLE_MLFLOW_INTEGRATION", "TRUE")
+"""Else TRL imports MLflow wherever it is installed, which costs each training a second of processor time; a recorder has its own process."""
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, Handler, run_child  # noqa: E402

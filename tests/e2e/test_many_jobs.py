@@ -1,13 +1,12 @@
-"""Several jobs at once on one machine: they share its slots, survive kill -9 of their processes, and can be paused."""
+"""Several jobs at once on one machine: they share its slots, survive kill -9 of their processes, and make versions of one model."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import psutil
 
-from schemas.jobs import StepCancelled, StepFailed, StepStarted
+from schemas.jobs import StepFailed, StepStarted
 from schemas.progress import StepProgressed
 from schemas.topics import PROGRESS
 from services.chassis.executor.folders import temporary_of
@@ -17,6 +16,8 @@ PIPELINE = [
     {"name": "prepare", "kind": "prepare"},
     {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
 ]
+
+REGISTER = {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}}
 
 
 def training(steps: int) -> dict[str, Any]:
@@ -43,14 +44,14 @@ def temporary_folder(process: psutil.Process) -> str | None:
         return None
 
 
-def control(system: System, job_id: str, what: str) -> None:
-    answer = httpx2.post(system.url("orchestrator", f"/training/{job_id}/{what}"), timeout=60)
-    assert answer.status_code == 202, answer.text
-
-
-async def test_five_jobs_train_at_once_and_all_complete_although_two_of_their_processes_are_killed(system: System) -> None:
+async def test_five_jobs_train_at_once_and_each_makes_a_version_although_two_of_their_processes_are_killed(
+    system: System,
+) -> None:
     job_ids = [
-        system.start_job(pipeline=PIPELINE, training=training(400), requester=f"tenant-{number}") for number in range(5)
+        system.start_job(
+            pipeline=[*PIPELINE, REGISTER], training=training(400), register_as="shared", requester=f"tenant-{number}"
+        )
+        for number in range(5)
     ]
     trainer = system.services["trainer"]
 
@@ -68,8 +69,7 @@ async def test_five_jobs_train_at_once_and_all_complete_although_two_of_their_pr
         return not left
 
     wait_for(kill, told)
-    for job_id in job_ids:
-        system.wait_job(job_id)
+    assert len({system.wait_job(job_id)["version"] for job_id in job_ids}) == 5
 
     failed = [e.data for job_id in job_ids for e in await system.story(job_id) if isinstance(e.data, StepFailed)]
     assert len(failed) == 2
@@ -80,22 +80,3 @@ async def test_five_jobs_train_at_once_and_all_complete_although_two_of_their_pr
         progress = [e for e in await system.story(data.job_id, PROGRESS.name) if e.causation_id in second]
         resumed = [e.data.done for e in progress if isinstance(e.data, StepProgressed) and e.data.done]
         assert not resumed or min(resumed) >= 20, "it went on from its checkpoint"
-
-
-async def test_a_paused_job_writes_a_checkpoint_stops_and_continues_from_it_when_it_is_resumed(system: System) -> None:
-    job_id = system.start_job(pipeline=PIPELINE, training=training(1000))
-    trainer = system.services["trainer"]
-
-    def told() -> str:
-        return json.dumps(system.job(job_id), indent=1)
-
-    wait_for(lambda: bool(checkpoints(system, job_id)), told)
-    control(system, job_id, "pause")
-    wait_for(lambda: system.job(job_id)["status"] == "paused", told)
-    wait_for(lambda: not trainer.children(), lambda: "a child runs on")
-    assert [one["job_id"] for one in system.services["orchestrator"].get("/queue")["waiting"]] == []
-    control(system, job_id, "resume")
-    system.wait_job(job_id)
-    story = await system.story(job_id)
-    assert [e.data.attempt for e in story if isinstance(e.data, StepCancelled)] == [1]
-    assert not [e for e in story if isinstance(e.data, StepFailed)], "a pause is no failure"

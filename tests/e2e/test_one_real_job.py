@@ -28,13 +28,8 @@ SHORT = [
     {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
 ]
 JUDGED = [
-    *SHORT[:2],
-    {
-        "name": "align",
-        "kind": "train",
-        "algorithm": "grpo",
-        "inputs": {"dataset": "prepare.dataset", "adapter": "train.adapter"},
-    },
+    SHORT[0],
+    {"name": "align", "kind": "train", "algorithm": "grpo", "inputs": {"dataset": "prepare.dataset"}},
     {"name": "evaluate", "kind": "evaluate", "inputs": {"dataset": "prepare.dataset", "adapter": "align.adapter"}},
     {"name": "register", "kind": "register", "needs": ["evaluate"], "inputs": {"adapter": "align.adapter"}},
 ]
@@ -193,13 +188,13 @@ async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_comman
     by_event = system.request(base_model=start, pipeline=SHORT, register_as=requested["register_as"])
     by_command = system.request(base_model=f"{finished['model']}@candidate", pipeline=SHORT)
     await system.publish(by_event)
-    system.wait_job(by_event["job_id"])
     (tmp_path / "job.json").write_text(json.dumps(by_command))
     orchestrator = system.services["orchestrator"]
     address = {**orchestrator.env, "NEUROWEAVER_HTTP": f"http://127.0.0.1:{orchestrator.port}"}
     submitted = ended(["jobs", "submit", str(tmp_path / "job.json"), "--json"], address)
     assert submitted.code == 0, submitted.err
-    system.wait_job(by_command["job_id"])
+    for request in (by_event, by_command):
+        system.wait_job(request["job_id"])
     registry = system.services["registry"]
     address = {**registry.env, "NEUROWEAVER_HTTP": f"http://127.0.0.1:{registry.port}"}
     for version, origin in ((f"{finished['model']}@1.1.0", start), (f"{by_command['register_as']}@1.0.0", start)):
@@ -243,15 +238,11 @@ async def test_a_judge_rewards_a_training_a_task_of_the_harness_measures_it_and_
     experiment = client.get_experiment_by_name("e2e")
     runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
     assert {name: run.info.status for name, run in runs.items()} == {
-        f"{request['job_id']}/{step}": "FINISHED" for step in ("train", "align", "evaluate")
+        f"{request['job_id']}/{step}": "FINISHED" for step in ("align", "evaluate")
     }
     values = {step: runs[f"{request['job_id']}/{step}"].data.metrics for step in ("align", "evaluate")}
     assert "reward_judge" in values["align"]
     assert values["evaluate"]["result.harness_colours_acc"] == model["metrics"]["harness_colours_acc"]
-
-
-def test_more_jobs_at_once_than_workers_all_end_with_a_version_of_their_own(system: System) -> None:
-    assert len(set(system.made_at_once(3))) == 3
 
 
 @pytest.mark.parametrize("name", ["orchestrator", "registry"])

@@ -18,6 +18,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> ArtifactRef:
-    """Return a `dataset` artifact with prompts of various lengths and answers that follow from them."""
+    return dataset_in(tmp_path)
+
+
+def dataset_in(home: Path) -> ArtifactRef:
+    """Store a `dataset` artifact with prompts of various lengths and answers that follow from them."""
     rows = [row(number, f"{'colour ' * (number % 4)}{number}?", "red." if number % 2 else "blue.") for number in range(24)]
-    return put_lines(tmp_path, train=rows, validation=rows[:3], test=rows[3:9])
+    return put_lines(home, train=rows, validation=rows[:3], test=rows[3:9])
