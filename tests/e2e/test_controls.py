@@ -159,7 +159,7 @@ async def paused(system: System, job_id: str, route: str) -> None:
 async def test_a_job_is_paused_resumed_and_after_a_failure_retried_and_keeps_what_it_has(system: System) -> None:
     """It goes on from its checkpoint when it is resumed. Then it fails because its data set is away, and completes when that is back:
     prepared once, trained from its checkpoint."""
-    request = system.request(pipeline=PIPELINE, training=training(400))
+    request = system.request(pipeline=PIPELINE, training=training(600))
     await system.publish(request)
     job_id = request["job_id"]
     wait_for(lambda: bool(checkpoints(system, job_id)), lambda: told(system, job_id))

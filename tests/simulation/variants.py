@@ -177,7 +177,7 @@ class Variant:
     name: str = ""
     made: Callable[[], Any] | None = None
     first: int = 0
-    """The seed at which the search starts, if the seed that last found it is a late one."""
+    """The seed at which the search starts: the one that last found the fault, where that is not the first."""
 
     @contextmanager
     def in_force(self) -> Iterator[Rules]:
@@ -197,31 +197,31 @@ VARIANTS: dict[str, Variant] = {
     "echo_applied_again": _at(UnitOfWork, "_numbered", lambda: lambda *_: Numbered.NEXT),
     "skipped_without_offset": _at(UnitOfWork, "fold", lambda: _no_stamp),
     "time_of_last_write": _at(UnitOfWork, "_evolve", _last_time),
-    "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored, 18),
+    "fold_reads_other_groups": _at(evolving, "_of_attempt", _late_facts_ignored, 32),
     "inbox_of_ids": _at(inbox, "identity", lambda: _id_alone, 3),
-    "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False), first=5),
-    "first_read_counts": _at(evolving, "heard", lambda: _first_read),
+    "inbox_forgets_by_its_own_clock": Variant(Rules(window_of_the_log=False), first=10),
+    "first_read_counts": _at(evolving, "heard", lambda: _first_read, 3),
     "decision_names_no_request": _at(evolving, "decided", lambda: _undecided, 177),
-    "own_events_not_merged": _at(EarlyEvents, "hold", lambda: _no_waiting, 19),
+    "own_events_not_merged": _at(EarlyEvents, "hold", lambda: _no_waiting, 32),
     "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 32),
     "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
-    "no_inbox": _at(batch, "entering", lambda: _no_inbox),
+    "no_inbox": _at(batch, "entering", lambda: _no_inbox, 3),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
-    "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead),
-    "replay_beyond_positions": _at(Fold, "up_to", _to_the_end),
-    "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first, 33),
+    "replay_without_own_ahead": _at(Fold, "ahead", lambda: _nothing_ahead, 2),
+    "replay_beyond_positions": _at(Fold, "up_to", _to_the_end, 2),
+    "removed_before_sent": _at(Sending, "_send_rows", lambda: _removed_first, 53),
     "sent_newest_first": _at(Sending, "_send_rows", _newest_first),
-    "no_lease_token": _at(transactions, "used_seconds", lambda: _any_lease),
-    "no_row_locks": Variant(Rules(row_locks=False)),
+    "no_lease_token": _at(transactions, "used_seconds", lambda: _any_lease, 19),
+    "no_row_locks": Variant(Rules(row_locks=False), first=4),
     "no_position_locks": Variant(Rules(position_locks=False)),
-    "lost_without_restore": Variant(Rules(restores=False), first=7),
-    "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held, 16),
-    "retried_and_kept": _at(repository, "remove", lambda: _not_done),
-    "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 98),
+    "lost_without_restore": Variant(Rules(restores=False), first=15),
+    "nothing_parked": _at(parking, "waits_for", lambda: _nothing_held, 17),
+    "retried_and_kept": _at(repository, "remove", lambda: _not_done, 2),
+    "retried_out_of_turn": _at(handling, "_in_turn", lambda: _no_turn, 127),
     "discarded_without_a_fact": _at(handling, "_discard", lambda: _given_up_in_silence),
-    "discards_not_learned": _at(repository, "learn", lambda: _not_done, 61),
-    "replay_folds_what_is_withheld": _at(repository, "record_ids", lambda: _nothing_left_out),
-    "position_not_flagged": _at(repository, "flag", lambda: _not_done),
-    "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek, 188),
+    "discards_not_learned": _at(repository, "learn", lambda: _not_done, 88),
+    "replay_folds_what_is_withheld": _at(repository, "record_ids", lambda: _nothing_left_out, 14),
+    "position_not_flagged": _at(repository, "flag", lambda: _not_done, 2),
+    "licence_of_any_seek": _at(PartitionCursor, "sought", _licence_of_any_seek, 220),
 }
 SOUND_VARIANT = Variant()
