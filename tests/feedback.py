@@ -16,7 +16,7 @@ from schemas.steps import LabelSettings, ScoreSettings, TrainSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, RunningMessage
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.judges.judge import Orders, TextToJudge, Tick
 from tests.allowed import IN_TESTS
 
 
@@ -62,7 +62,7 @@ class Told:
         self._scores = scores
         self.asked: list[str] = []
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         self.asked += [text.text for text in texts]
         return [self._scores[text.text] for text in texts]
 
@@ -74,7 +74,7 @@ class Comparing(Told):
         super().__init__({})
         self._better = first_shown_is_better
 
-    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+    def compare(self, pairs: Sequence[tuple[TextToJudge, TextToJudge]], tick: Tick) -> list[Orders]:
         found = []
         for one, other in pairs:
             backward = self._better(other.text, one.text)

@@ -122,7 +122,7 @@ class _Example:
     data: EventData
 
 
-def _story() -> Iterator[_Example]:
+def _history() -> Iterator[_Example]:
     def job(number: int, data: EventData) -> _Example:
         return _Example(ORCHESTRATOR, JOB, number, data)
 
@@ -225,7 +225,7 @@ def _story() -> Iterator[_Example]:
 
 def _events() -> Iterator[Event]:
     previous = None
-    for number, told in enumerate(_story()):
+    for number, told in enumerate(_history()):
         time = _START + timedelta(minutes=2 * number)
         stamp = f"{round(time.timestamp() * 1000):012x}"
         event = Event(

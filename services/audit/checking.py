@@ -11,7 +11,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from services.audit import parquet
-from services.audit.findings import Findings
+from services.audit.findings import ExportFindings
 from services.audit.leaf import leaf_bytes
 from services.audit.manifest import MANIFEST, PLAN, ExportedPartition, ExportFile, ExportManifest, Unusable
 from services.audit.merkle import Tree, leaf_hash
@@ -31,7 +31,7 @@ class PartitionVerdict(Frozen):
 
 
 def check(
-    folder: Path, manifest: ExportManifest, findings: Findings, pinned: Mapping[tuple[str, int], str]
+    folder: Path, manifest: ExportManifest, findings: ExportFindings, pinned: Mapping[tuple[str, int], str]
 ) -> tuple[PartitionVerdict, ...]:
     """Read everything; each difference becomes a finding. Raises Unusable for a pinned root of a partition not exported."""
     if unknown := sorted(set(pinned) - {(item.topic, item.partition) for item in manifest.partitions}):
@@ -40,7 +40,7 @@ def check(
     return tuple(_partition(folder, item, findings, pinned) for item in manifest.partitions)
 
 
-def _strangers(folder: Path, manifest: ExportManifest, findings: Findings) -> None:
+def _strangers(folder: Path, manifest: ExportManifest, findings: ExportFindings) -> None:
     known = {folder / file.path for partition in manifest.partitions for file in partition.files}
     known |= {folder / MANIFEST, folder / PLAN}
     for path in sorted(folder.rglob("*")):
@@ -49,7 +49,7 @@ def _strangers(folder: Path, manifest: ExportManifest, findings: Findings) -> No
 
 
 def _partition(
-    folder: Path, exported: ExportedPartition, findings: Findings, pinned: Mapping[tuple[str, int], str]
+    folder: Path, exported: ExportedPartition, findings: ExportFindings, pinned: Mapping[tuple[str, int], str]
 ) -> PartitionVerdict:
     tree = Tree()
     expected, last = 0, exported.begin - 1
@@ -81,7 +81,7 @@ def _partition(
     return PartitionVerdict(topic=exported.topic, partition=exported.partition, records=tree.size, root=root, holds=holds)
 
 
-def _same_bytes(folder: Path, file: ExportFile, findings: Findings) -> bool:
+def _same_bytes(folder: Path, file: ExportFile, findings: ExportFindings) -> bool:
     """Return whether the file exists and can be read; changed bytes become a finding, but the file is still read."""
     try:
         found = file_sha256(folder / file.path)

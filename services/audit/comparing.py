@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from services.audit.export import raw
-from services.audit.findings import Findings
+from services.audit.findings import ExportFindings
 from services.audit.inclusion_proof import rows_of
 from services.audit.leaf import leaf_bytes
 from services.audit.manifest import ExportedPartition, ExportManifest, Unusable
@@ -12,7 +12,7 @@ from services.chassis.kernel import log
 from services.chassis.kernel.records import named
 
 
-async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManifest, findings: Findings) -> None:
+async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManifest, findings: ExportFindings) -> None:
     """Read the exported part of the log again. A record that differs, or that only one side has, becomes a finding.
 
     Raises Unusable for another cluster's log, UnknownTopic and the errors of broker and disk.
@@ -37,7 +37,7 @@ async def compare_with_log(cluster: Cluster, folder: Path, manifest: ExportManif
 
 
 async def _compare(
-    cluster: Cluster, folder: Path, exported: ExportedPartition, span: log.Range, findings: Findings
+    cluster: Cluster, folder: Path, exported: ExportedPartition, span: log.Range, findings: ExportFindings
 ) -> None:
     rows = (row for row in rows_of(folder, exported) if span[0] <= row.record.offset < span[1])
     row = next(rows, None)

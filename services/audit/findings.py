@@ -6,7 +6,7 @@ SHOWN_FINDINGS = 100
 
 
 @dataclass
-class Findings:
+class ExportFindings:
     """Counts all findings and keeps the first."""
 
     count: int = 0

@@ -8,7 +8,7 @@ from pydantic import Field
 from schemas.base import Frozen
 from services.audit.checking import PartitionVerdict, check
 from services.audit.comparing import compare_with_log
-from services.audit.findings import SHOWN_FINDINGS, Findings
+from services.audit.findings import SHOWN_FINDINGS, ExportFindings
 from services.audit.inclusion_proof import Proof, leads_to_root, prove
 from services.audit.manifest import MANIFEST, ExportManifest, read_manifest, read_plan
 from services.audit.parquet import FileDamaged, require_pyarrow
@@ -51,7 +51,7 @@ def verify_export(
             raise NoExport(f"{folder} contains no export; make one: neuroweaver audit export --to {folder}")
         partial = f"the export is partial because it was interrupted; continue it: neuroweaver audit export --to {folder}"
         return ExportVerdict(complete=False, holds=False, manifest_sha256=None, findings=1, shown=(partial,))
-    findings = Findings()
+    findings = ExportFindings()
     found = file_sha256(folder / MANIFEST)
     if digest is not None and found != digest:
         findings.add(f"{MANIFEST}: its SHA-256 is {found}, --digest says {digest}")
@@ -65,7 +65,7 @@ async def against_log(cluster: Cluster, folder: Path, verdict: ExportVerdict) ->
     manifest = read_manifest(folder)
     if manifest is None:
         return verdict
-    findings = Findings(verdict.findings, list(verdict.shown))
+    findings = ExportFindings(verdict.findings, list(verdict.shown))
     try:
         await compare_with_log(cluster, folder, manifest, findings)
     except (FileDamaged, OSError) as error:
@@ -74,7 +74,7 @@ async def against_log(cluster: Cluster, folder: Path, verdict: ExportVerdict) ->
 
 
 def _verdict(
-    digest: str | None, partitions: tuple[PartitionVerdict, ...], findings: Findings, proof: Proof | None
+    digest: str | None, partitions: tuple[PartitionVerdict, ...], findings: ExportFindings, proof: Proof | None
 ) -> ExportVerdict:
     return ExportVerdict(
         complete=True,
@@ -88,7 +88,11 @@ def _verdict(
 
 
 def _proof(
-    folder: Path, manifest: ExportManifest, record: RecordId, partitions: tuple[PartitionVerdict, ...], findings: Findings
+    folder: Path,
+    manifest: ExportManifest,
+    record: RecordId,
+    partitions: tuple[PartitionVerdict, ...],
+    findings: ExportFindings,
 ) -> Proof | None:
     verdict = next((item for item in partitions if (item.topic, item.partition) == record[:2]), None)
     if verdict is None:

@@ -9,7 +9,7 @@ from schemas.steps import SERVICES
 from services.chassis.kafka.cluster import Cluster
 from services.chassis.kafka.settings import overrides
 from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
-from services.chassis.kernel.operations.partitions.reading import Reading, engine_of
+from services.chassis.kernel.operations.partitions.reading import ConsumedTopics, engine_of
 from services.chassis.process.transient import described
 from services.cli.finding import Finding
 from services.cli.serve import build, settings_of
@@ -51,7 +51,7 @@ def _standing(cluster: Cluster, database_url: str, home: Path) -> tuple[list[str
     return stands, unknown
 
 
-async def _look(reading: Reading) -> list[PartitionView]:
+async def _look(reading: ConsumedTopics) -> list[PartitionView]:
     engine = engine_of(reading)
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.steps import SERVICES
 from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
-from services.chassis.kernel.operations.partitions.reading import Reading, engine_of
+from services.chassis.kernel.operations.partitions.reading import ConsumedTopics, engine_of
 from services.chassis.kernel.operations.partitions.stepping import CannotStepOver, NotStopped, step_over
 from services.chassis.kernel.records import Partition
 from services.cli.commands import Commands
@@ -92,7 +92,7 @@ def step(
         print_line(f"{done.said}.")
 
 
-def _on(reading: Reading, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
+def _on(reading: ConsumedTopics, act: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
     async def run() -> _T:
         engine = engine_of(reading)
         try:

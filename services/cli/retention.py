@@ -18,21 +18,21 @@ STACK = "stack"
 """Used instead of a service's name for files of the commands and the development stack."""
 
 
-class Kept(Frozen):
+class RemovedKind(Frozen):
     """What the policy removes of one kind."""
 
     service: str
     removal: Removal
 
 
-def run(settings: CliSettings, services: Sequence[str], *, dry: bool) -> list[Kept]:
+def run(settings: CliSettings, services: Sequence[str], *, dry: bool) -> list[RemovedKind]:
     """Apply the policy now. The services also apply it every `NEUROWEAVER_RETENTION_EVERY_SECONDS`."""
     configure("ERROR")  # the result already says what the log would
     with composed(services) as built:
         return asyncio.run(_apply(settings, built, dry=dry))
 
 
-async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: bool) -> list[Kept]:
+async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: bool) -> list[RemovedKind]:
     found = []
     for service in services:
         try:
@@ -40,12 +40,12 @@ async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: boo
         finally:
             if service.retention.engine is not None:
                 await service.retention.engine.dispose()
-        found += [Kept(service=service.name, removal=removal) for removal in removals]
+        found += [RemovedKind(service=service.name, removal=removal) for removal in removals]
     removers = stack_retention.removers(settings.home, settings.cache, RetentionSettings())
-    return found + [Kept(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
+    return found + [RemovedKind(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
 
 
-def show(found: Sequence[Kept], *, dry: bool, json: bool) -> bool:
+def show(found: Sequence[RemovedKind], *, dry: bool, json: bool) -> bool:
     """Print the result and return whether every kind could be checked."""
     if json:
         print_json([{"service": one.service, **one.removal.model_dump()} for one in found])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.answers import field_text, json_object
 from schemas.lines import Candidates
-from services.feedback.judges.judge import Judged
+from services.feedback.judges.judge import TextToJudge
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class CandidateGroup:
     equal_to: Mapping[int, int]
     """Maps the index of a candidate with a repeated judged text to the index of its first occurrence."""
 
-    def judged(self) -> list[Judged]:
+    def judged(self) -> list[TextToJudge]:
         """The candidates as judges see them."""
-        return [Judged(self.row.messages, self.row.columns, candidate.text) for candidate in self.candidates]
+        return [TextToJudge(self.row.messages, self.row.columns, candidate.text) for candidate in self.candidates]
 
     @property
     def cut(self) -> int:

@@ -13,7 +13,7 @@ from schemas.answers import field_text
 from schemas.base import Frozen
 from schemas.lines import Prediction, RowScores
 from schemas.recipes.feedback import FeedbackSettings
-from services.feedback.judges.judge import Judge, Judged, Tick
+from services.feedback.judges.judge import Judge, TextToJudge, Tick
 
 
 class ScoreReport(Frozen):
@@ -51,11 +51,11 @@ class Scored:
 
 def score_predictions(rows: Sequence[Prediction], judge: Judge, settings: FeedbackSettings, tick: Tick) -> Scored:
     """Ask the judge about all rows in one call; equal answers of a row are judged once."""
-    asked: dict[tuple[int, str], Judged] = {}
+    asked: dict[tuple[int, str], TextToJudge] = {}
     for number, row in enumerate(rows):
         for answer in (*row.samples, row.greedy):
             if (text := field_text(answer, settings.judged_field)) is not None:
-                asked.setdefault((number, text), Judged(row.messages, row.columns, text))
+                asked.setdefault((number, text), TextToJudge(row.messages, row.columns, text))
     scores = dict(zip(asked, judge.score(list(asked.values()), tick), strict=True))
 
     def score(number: int, answer: str) -> float | None:

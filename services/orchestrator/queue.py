@@ -55,7 +55,7 @@ class OpenAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
+class ExpectedTime:
     """An attempt with the time at which it starts or, if it runs, ends; null with the reason why that is unknown."""
 
     attempt: OpenAttempt
@@ -94,12 +94,14 @@ def ordered(attempts: Iterable[OpenAttempt]) -> list[OpenAttempt]:
     return sorted(waiting, key=lambda one: (-one.priority, turns[_key(one)], *_age(one)))
 
 
-def forecast(attempts: Sequence[OpenAttempt], durations: Durations, now: datetime) -> tuple[list[Expected], list[Expected]]:
+def forecast(
+    attempts: Sequence[OpenAttempt], durations: Durations, now: datetime
+) -> tuple[list[ExpectedTime], list[ExpectedTime]]:
     """Return the running attempts with their expected ends, and the waiting ones in their order with their expected starts.
 
     Each executor is taken to go on with as many attempts at once as it has now, and at least one.
     """
-    running, waiting = list[Expected](), list[Expected]()
+    running, waiting = list[ExpectedTime](), list[ExpectedTime]()
     by_executor: Mapping[str, list[OpenAttempt]] = defaultdict(list)
     for one in attempts:
         by_executor[one.executor].append(one)
@@ -110,18 +112,18 @@ def forecast(attempts: Sequence[OpenAttempt], durations: Durations, now: datetim
     return running, waiting
 
 
-def _end(one: OpenAttempt, durations: Durations, now: datetime) -> Expected:
+def _end(one: OpenAttempt, durations: Durations, now: datetime) -> ExpectedTime:
     if one.eta_seconds is not None and one.eta_at is not None:
-        return Expected(one, max(now, one.eta_at + timedelta(seconds=one.eta_seconds)))
+        return ExpectedTime(one, max(now, one.eta_at + timedelta(seconds=one.eta_seconds)))
     usual = durations.of(one)
     if usual is None or one.started_at is None:
-        return Expected(one, None, _unmeasured(one))
-    return Expected(one, max(now, one.started_at + usual))
+        return ExpectedTime(one, None, _unmeasured(one))
+    return ExpectedTime(one, max(now, one.started_at + usual))
 
 
 def _starts(
     waiting: Sequence[OpenAttempt], ends: Sequence[datetime | None], durations: Durations, now: datetime
-) -> Iterator[Expected]:
+) -> Iterator[ExpectedTime]:
     """Give each attempt in turn the slot that is free first; a slot whose work has no known end is never free."""
     free = [end or _NEVER for end in ends] or [now]
     heapify(free)
@@ -130,14 +132,14 @@ def _starts(
         free, cause = [_NEVER], f"no worker of the {waiting[0].executor} claims work"
     for one in waiting:
         if free[0] == _NEVER:
-            yield Expected(one, None, cause)
+            yield ExpectedTime(one, None, cause)
             continue
         start = max(free[0], one.not_before or now)
         usual = durations.of(one)
         if usual is None:
             cause = f"the end of {one.job_id}/{one.step}, which is ahead, is unknown: {_unmeasured(one)}"
         heapreplace(free, _NEVER if usual is None else start + usual)
-        yield Expected(one, start)
+        yield ExpectedTime(one, start)
 
 
 def _unmeasured(one: OpenAttempt) -> str:

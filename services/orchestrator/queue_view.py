@@ -5,7 +5,7 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from services.orchestrator.queue import Durations, Expected, OpenAttempt, forecast
+from services.orchestrator.queue import Durations, ExpectedTime, OpenAttempt, forecast
 
 
 class QueuedAttempt(BaseModel):
@@ -61,7 +61,7 @@ def queue_view(attempts: Sequence[OpenAttempt], durations: Durations, now: datet
     return QueueView(at=now, running_total=len(running), waiting_total=len(waiting), running=runs, waiting=waits)
 
 
-def _counted(attempts: Sequence[Expected], limit: int) -> list[tuple[int, Expected]]:
+def _counted(attempts: Sequence[ExpectedTime], limit: int) -> list[tuple[int, ExpectedTime]]:
     """Return the first attempts of each executor with their places."""
     places: dict[str, int] = {}
     found = []
@@ -72,7 +72,7 @@ def _counted(attempts: Sequence[Expected], limit: int) -> list[tuple[int, Expect
     return found
 
 
-def _running(expected: Expected) -> RunningAttempt:
+def _running(expected: ExpectedTime) -> RunningAttempt:
     one = expected.attempt
     assert one.started_at is not None
     return RunningAttempt(
@@ -80,7 +80,7 @@ def _running(expected: Expected) -> RunningAttempt:
     )
 
 
-def _waiting(place: int, expected: Expected) -> WaitingAttempt:
+def _waiting(place: int, expected: ExpectedTime) -> WaitingAttempt:
     one = expected.attempt
     return WaitingAttempt(
         **_fields(one), place=place, not_before=one.not_before, expected_start=expected.at, unknown=expected.unknown

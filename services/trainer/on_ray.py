@@ -37,7 +37,7 @@ from services.trainer.judging.service import SERVICE_VARIABLE
 from services.trainer.remote_child import RemoteChild, Said
 
 CLUSTER_VARIABLE = "NEUROWEAVER_RAY_CLUSTER"
-"""Environment variable with the `Cluster`, in JSON."""
+"""Environment variable with the `RayCluster`, in JSON."""
 _PASSED = ("TMPDIR", SERVICE_VARIABLE)
 """Variables of the environment that the child gets on its node too."""
 _POLL_SECONDS = 0.2
@@ -47,7 +47,7 @@ _WAITING_SECONDS = 30.0
 _SHOWN = 1000
 
 
-class Cluster(NamedTuple):
+class RayCluster(NamedTuple):
     """Where steps run, and what each reserves there."""
 
     address: str
@@ -70,7 +70,7 @@ def run_on_ray(module: str) -> NoReturn:
         signal.signal(number, lambda number, _: orders.put(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     bridge = _Bridge(channel, task, orders)
-    final = bridge.run(module, line, Cluster(*json.loads(os.environ.pop(CLUSTER_VARIABLE))))
+    final = bridge.run(module, line, RayCluster(*json.loads(os.environ.pop(CLUSTER_VARIABLE))))
     if final is not None:
         channel.send(final)
     os._exit(bridge.returncode)  # the end of this process ends the actor; Ray's own shutdown may wait for the network
@@ -84,7 +84,7 @@ class _Bridge:
         self._final: FinalMessage | None = None
         self.returncode = 0
 
-    def run(self, module: str, line: bytes, cluster: Cluster) -> FinalMessage | None:
+    def run(self, module: str, line: bytes, cluster: RayCluster) -> FinalMessage | None:
         """Run the child to its end; returns its final message, None where the exit code says enough."""
         os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
         import ray

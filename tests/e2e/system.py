@@ -195,7 +195,7 @@ class System:
         begun = [self.start_job(pipeline=pipeline, register_as="shared", requester=f"tenant-{n}") for n in range(jobs)]
         return [str(self.wait_job(job_id)["version"]) for job_id in begun]
 
-    async def story(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
+    async def history(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
         """Return the job's events on a topic, in the order of the log."""
         return [e for e in await read_events(self.stack.kafka_bootstrap, topic) if e.correlation_id == job_id]
 

@@ -179,12 +179,12 @@ async def test_a_job_is_paused_resumed_and_after_a_failure_retried_and_keeps_wha
         await system.control(retry, job_id, "retry")
         wait_for(lambda: system.job(job_id)["status"] == "running", lambda: told(system, job_id))
     system.wait_job(job_id)
-    story = [event.data for event in await system.story(job_id)]
-    asked = [data for data in story if isinstance(data, StepRequested) and data.step == "train"]
+    history = [event.data for event in await system.history(job_id)]
+    asked = [data for data in history if isinstance(data, StepRequested) and data.step == "train"]
     assert {data.inputs["dataset"].sha256 for data in asked} == {dataset["sha256"]}
     ends = [
         type(data)
-        for data in story
+        for data in history
         if isinstance(data, StepCancelled | StepFailed | StepCompleted) and data.step == "train"
     ]
     assert ends == [StepCancelled, *[StepCancelled, StepFailed] * len(CYCLES), StepCompleted], "a pause is no failure"

@@ -71,12 +71,14 @@ async def test_five_jobs_train_at_once_and_each_makes_a_version_although_two_of_
     wait_for(kill, told)
     assert len({system.wait_job(job_id)["version"] for job_id in job_ids}) == 5
 
-    failed = [e.data for job_id in job_ids for e in await system.story(job_id) if isinstance(e.data, StepFailed)]
+    failed = [e.data for job_id in job_ids for e in await system.history(job_id) if isinstance(e.data, StepFailed)]
     assert len(failed) == 2
     assert {data.step for data in failed} == {"train"}
     for data in failed:
-        story = await system.story(data.job_id)
-        second = {e.id for e in story if isinstance(e.data, StepStarted) and (e.data.step, e.data.attempt) == ("train", 2)}
-        progress = [e for e in await system.story(data.job_id, PROGRESS.name) if e.causation_id in second]
+        history = await system.history(data.job_id)
+        second = {
+            e.id for e in history if isinstance(e.data, StepStarted) and (e.data.step, e.data.attempt) == ("train", 2)
+        }
+        progress = [e for e in await system.history(data.job_id, PROGRESS.name) if e.causation_id in second]
         resumed = [e.data.done for e in progress if isinstance(e.data, StepProgressed) and e.data.done]
         assert not resumed or min(resumed) >= 20, "it went on from its checkpoint"

@@ -20,8 +20,8 @@ async def test_a_training_that_the_kernel_kills_for_memory_completes_with_half_t
     with limited_memory(system.services["trainer"].pid, LIMIT):
         job_id = system.start_job(pipeline=PIPELINE, training=settings)
         system.wait_job(job_id)
-    story = [event.data for event in await system.story(job_id)]
-    faults = [f"{data.fault.cause}: {data.fault.message}" for data in story if isinstance(data, StepFailed)]
+    history = [event.data for event in await system.history(job_id)]
+    faults = [f"{data.fault.cause}: {data.fault.message}" for data in history if isinstance(data, StepFailed)]
     assert faults == ["memory: the process was killed by the kernel because memory ran out (SIGKILL)"]
-    asked = [data.memory_failures for data in story if isinstance(data, StepRequested) and data.step == "train"]
+    asked = [data.memory_failures for data in history if isinstance(data, StepRequested) and data.step == "train"]
     assert asked == [0, 1]

@@ -47,12 +47,12 @@ async def test_a_job_requested_on_kafka_becomes_a_registered_model_and_every_hop
     request, job = requested, finished
     assert (job["model"], job["version"]) == (request["register_as"], "1.0.0")
 
-    story = await system.story(request["job_id"])
-    assert [type(event.data).__name__ for event in story][:2] == ["JobAccepted", "StepRequested"]
-    assert isinstance(story[-1].data, JobCompleted)
-    (asked,) = await system.story(request["job_id"], REQUESTS.name)
-    (registered,) = [e for e in await system.story(request["job_id"], MODELS.name) if isinstance(e.data, ModelRegistered)]
-    by_id = {event.id: event for event in [*story, asked, registered]}
+    history = await system.history(request["job_id"])
+    assert [type(event.data).__name__ for event in history][:2] == ["JobAccepted", "StepRequested"]
+    assert isinstance(history[-1].data, JobCompleted)
+    (asked,) = await system.history(request["job_id"], REQUESTS.name)
+    (registered,) = [e for e in await system.history(request["job_id"], MODELS.name) if isinstance(e.data, ModelRegistered)]
+    by_id = {event.id: event for event in [*history, asked, registered]}
     assert {event.traceparent.split("-")[1] for event in by_id.values()} == {asked.traceparent.split("-")[1]}
     hop, hops = registered, 0
     while hop.causation_id:
@@ -128,19 +128,19 @@ async def test_training_whose_process_and_then_whose_worker_is_killed_with_kill_
     trainer.wait_ready()
     system.wait_job(job_id)
 
-    events = await system.story(job_id)
-    story = [event.data for event in events]
+    events = await system.history(job_id)
+    history = [event.data for event in events]
     starts = [event for event in events if isinstance(event.data, StepStarted) and event.data.step == "train"]
-    failures = [data.fault.cause for data in story if isinstance(data, StepFailed)]
+    failures = [data.fault.cause for data in history if isinstance(data, StepFailed)]
     assert len(starts) >= 3, "a machine under load may lose a lease besides"
     assert failures == ["infrastructure"]
-    (trained,) = [data for data in story if isinstance(data, StepCompleted) and data.step == "train"]
+    (trained,) = [data for data in history if isinstance(data, StepCompleted) and data.step == "train"]
     store = ArtifactStore(str(system.home / "artifacts"))
     adapter = store.fetch(trained.result.outputs["adapter"], system.home / "fetched" / job_id)
     curve = [json.loads(line) for line in (adapter / "curve.jsonl").read_text().splitlines()]
     assert [point["step"] for point in curve] == list(range(1, 401))
     assert curve[-1]["loss"] < curve[0]["loss"]
-    progress = [e for e in await system.story(job_id, PROGRESS.name) if isinstance(e.data, StepProgressed)]
+    progress = [e for e in await system.history(job_id, PROGRESS.name) if isinstance(e.data, StepProgressed)]
     later = {start.id for start in starts[1:]}
     resumed = [e.data.done for e in progress if e.causation_id in later and e.data.done]  # type: ignore[attr-defined]
     assert min(resumed) >= 20
@@ -177,7 +177,7 @@ async def test_a_missing_data_set_fails_its_job_once_with_field_value_and_remedy
     assert reason["field"] == "dataset.reference"
     assert "nowhere" in reason["value"]
     assert reason["remedy"]
-    failures = [event for event in await system.story(job_id) if isinstance(event.data, StepFailed)]
+    failures = [event for event in await system.history(job_id) if isinstance(event.data, StepFailed)]
     assert len(failures) == 1
 
 

@@ -1,6 +1,6 @@
 """Golden logs: records as they travelled, and what the release that wrote them made of them.
 
-`python -m tests.golden.logs` records those of the version in `pyproject.toml`, out of the simulation's stories;
+`python -m tests.golden.logs` records those of the version in `pyproject.toml`, out of the simulation's histories;
 `--live KAFKA` adds what really happened there.
 """
 
@@ -58,21 +58,21 @@ def versions() -> list[str]:
     return sorted(path.name for path in FOLDER.iterdir() if path.is_dir() and (path / "states.json").exists())
 
 
-def stories(version: str) -> list[str]:
+def histories(version: str) -> list[str]:
     """Return the names of the logs of a version."""
     return sorted(path.stem for path in (FOLDER / version).glob("*.jsonl"))
 
 
-def read(version: str, story: str) -> Iterator[HeldRecord]:
+def read(version: str, history: str) -> Iterator[HeldRecord]:
     """Return the records of a log, in the order in which they were appended."""
-    for line in (FOLDER / version / f"{story}.jsonl").read_text().splitlines():
+    for line in (FOLDER / version / f"{history}.jsonl").read_text().splitlines():
         kept = json.loads(line)
         headers = [(name, _raw(value)) for name, value in kept.pop("headers")]
         yield HeldRecord(**{**kept, "key": _raw(kept["key"]), "value": _raw(kept["value"]), "headers": headers})
 
 
 def expected(version: str) -> dict[str, Any]:
-    """Return the results that the release stored for its logs: each row by story and service, and the outcomes of the
+    """Return the results that the release stored for its logs: each row by history and service, and the outcomes of the
     examples."""
     found: dict[str, Any] = json.loads((FOLDER / version / "states.json").read_text())
     return found

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from schemas.evolution.upcasting import UPCASTERS, Upcaster, newest, upcast
-from tests.golden.logs import DOMAINS, EXAMPLES_LOG, expected, outcomes, read, states, stories, versions
+from tests.golden.logs import DOMAINS, EXAMPLES_LOG, expected, histories, outcomes, read, states, versions
 
-LOGS = [(version, story) for version in versions() for story in stories(version) if story != EXAMPLES_LOG]
+LOGS = [(version, history) for version in versions() for history in histories(version) if history != EXAMPLES_LOG]
 
 
 def missing(known: Any, now: Any, path: str = "") -> list[str]:
@@ -39,9 +39,9 @@ def test_every_release_has_logs() -> None:
 
 
 @pytest.mark.parametrize("service", DOMAINS)
-@pytest.mark.parametrize(("version", "story"), LOGS)
-def test_a_released_log_folds_to_what_its_release_made_of_it(version: str, story: str, service: str) -> None:
-    known, now = expected(version)[story][service], states(read(version, story), service)
+@pytest.mark.parametrize(("version", "history"), LOGS)
+def test_a_released_log_folds_to_what_its_release_made_of_it(version: str, history: str, service: str) -> None:
+    known, now = expected(version)[history][service], states(read(version, history), service)
     assert known.keys() == now.keys()
     assert missing(known, now) == []
 

@@ -16,5 +16,5 @@ def run(seed: int, variant: Variant = SOUND_VARIANT, *, controls: bool = False) 
             return world.run()
         except Exception as error:
             again = f"python -m tests.simulation.soak --seed {seed}"
-            story = "\n".join(world.story)
-            raise Unsound(f"seed {seed}: {type(error).__name__}: {error}\nrun it again: {again}\n{story}") from error
+            history = "\n".join(world.history)
+            raise Unsound(f"seed {seed}: {type(error).__name__}: {error}\nrun it again: {again}\n{history}") from error

@@ -1,6 +1,6 @@
 """The same world with one rule taken away: each must be found out, else the simulation proves nothing.
 
-A variant replaces one named place of the chassis or of a domain for the time of a run, or leaves out a rule of the surroundings.
+A variant replaces one named place of the chassis or of a domain for the time of a run, or leaves out a rule of the environment.
 """
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping

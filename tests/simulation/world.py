@@ -120,7 +120,7 @@ class World:
         self.weather = Weather(seed)
         self.clock, self.chance = self.weather.clock, self.weather.chance
         self.log = MemoryLog(self.clock, random.Random(seed + 1))
-        self.story: deque[str] = deque(maxlen=60)
+        self.history: deque[str] = deque(maxlen=60)
         self.happened: dict[str, int] = {}
         self.letters = Counter[str]()
         self._ids = 0
@@ -424,12 +424,12 @@ class World:
         weights = self.weigh()
         (what,) = self.chance.choices([what for _, what in weights], [weight for weight, _ in weights])
         self.happened[what.__name__] = self.happened.get(what.__name__, 0) + 1
-        self.story.append(f"{self.clock.seconds:8.1f}  * {what.__name__}")
+        self.history.append(f"{self.clock.seconds:8.1f}  * {what.__name__}")
         what()
 
     def run(self) -> Summary:
         """Run with faults for a while, then without them until nothing is left to do. Raises Broken."""
-        with self.surroundings():
+        with self.environment():
             steps = FAULTY_STEPS
             for _ in range(FAULTY_STEPS):
                 if not self.jobs or self.chance.random() < 0.03:
@@ -546,7 +546,7 @@ class World:
         self.poison.calm()
         for job_id in self.jobs if self._controls else ():  # a paused job would never end
             self.publish(self.outside(JobControlRequested(job_id=job_id, control="resume", requester="relaycore")))
-        self.story.append(f"{self.clock.seconds:8.1f}  * calm")
+        self.history.append(f"{self.clock.seconds:8.1f}  * calm")
         for service in self.services:
             service.notice_partitions()
             for process in service.processes:
@@ -597,10 +597,10 @@ class World:
         """Keep the latest decisions, for the message of a failure."""
         number = "" if event.sequence is None else f" #{event.sequence}"
         about = event.subject or event.correlation_id
-        self.story.append(f"{self.clock.seconds:8.1f}  {who}: {event.type}{number} {about} ({event.id})")
+        self.history.append(f"{self.clock.seconds:8.1f}  {who}: {event.type}{number} {about} ({event.id})")
 
     @contextmanager
-    def surroundings(self) -> Iterator[None]:
+    def environment(self) -> Iterator[None]:
         """Run the chassis with the simulation's clock, randomness and loop."""
         applied, written, taken = batch.apply_batch, commands.write_back, batch.fold_record
         insert, remove, discard = repository.insert, repository.remove, repository.discard

@@ -16,7 +16,7 @@ _MB = 1024 * 1024
 _PROCESSORS = "cpu"
 
 
-class Measured:
+class EnergyMeter:
     """The energy of one attempt while it runs on these GPUs, or on none."""
 
     def __init__(self, gpus: Sequence[int], processor_joules: float | None, device_joules: float | None) -> None:
@@ -24,7 +24,7 @@ class Measured:
         self._processor_joules, self._device_joules = processor_joules, device_joules
         self._beside, self._on_device = False, False
 
-    def meets(self, other: "Measured") -> None:
+    def meets(self, other: "EnergyMeter") -> None:
         """Note that two attempts run at the same time, so that the energy of what they share is of neither."""
         same = bool(set(self.gpus) & set(other.gpus))
         for one in (self, other):
@@ -55,7 +55,7 @@ class Monitor:
         self._processors: Processors | None = None
         self._devices: Sequence[Device] = ()
         self._joules: float | None = None
-        self._running: set[Measured] = set()
+        self._running: set[EnergyMeter] = set()
         self._looking: asyncio.Task[tuple[Processors, Sequence[Device], float | None]] | None = None
         self._shown: set[str] = set()
         """The devices that the metrics have."""
@@ -111,10 +111,10 @@ class Monitor:
         return tuple(reading for reading in found if reading is not None)
 
     @asynccontextmanager
-    async def measuring(self, gpus: Sequence[int]) -> AsyncIterator[Measured]:
+    async def measuring(self, gpus: Sequence[int]) -> AsyncIterator[EnergyMeter]:
         """Measure an attempt during the block."""
         await self.look()
-        measured = Measured(gpus, self._joules, self._joules_of(gpus))
+        measured = EnergyMeter(gpus, self._joules, self._joules_of(gpus))
         for other in self._running:
             other.meets(measured)
         self._running.add(measured)
@@ -123,7 +123,7 @@ class Monitor:
         finally:
             self._running.discard(measured)
 
-    async def energy(self, measured: Measured) -> tuple[float | None, float | None]:
+    async def energy(self, measured: EnergyMeter) -> tuple[float | None, float | None]:
         """Return the energy of an attempt so far, of the processors and of its GPUs; None where it was not measured."""
         if not self._here:
             return None, None

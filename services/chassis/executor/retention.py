@@ -26,7 +26,7 @@ _EMPTY = RetentionRule(timedelta(hours=1))
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StoredStep:
     """The state of a step in this service's database."""
 
     open: bool
@@ -34,7 +34,7 @@ class Step:
     ended_at: datetime | None
 
 
-Steps = Mapping[tuple[str, str], Step]
+Steps = Mapping[tuple[str, str], StoredStep]
 
 
 def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Sequence[Remover]:
@@ -47,7 +47,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
         jobs = sorted({unquote(path.name) for path in paths})
         async with engine.connect() as connection:
             rows = await connection.execute(statements.STEPS, {"jobs": jobs})
-            return {(row.job_id, row.step): Step(row.open, row.ended_at) for row in rows}
+            return {(row.job_id, row.step): StoredStep(row.open, row.ended_at) for row in rows}
 
     async def checkpoints_found(*, ours: bool) -> Sequence[RemovalCandidate]:
         jobs = await asyncio.to_thread(subfolders, checkpoints)

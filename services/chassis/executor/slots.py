@@ -24,7 +24,7 @@ from services.chassis.settings import ServiceSettings
 _MB = 1024 * 1024
 
 
-class Place(NamedTuple):
+class Allocation(NamedTuple):
     """Where an attempt runs, and what it counts for its usage."""
 
     gpus: tuple[int, ...]
@@ -36,7 +36,7 @@ class Place(NamedTuple):
     """A descriptor that its process keeps open, so that it counts as long as it runs."""
 
 
-NOWHERE = Place((), 0)
+NOWHERE = Allocation((), 0)
 """The place of an attempt that counts nothing."""
 
 
@@ -48,7 +48,7 @@ class Machine:
     memory_mb: int
     step_cores: int
     step_memory_mb: int
-    reserved: Place | None = None
+    reserved: Allocation | None = None
     """What each attempt counts where it runs, if that is another machine."""
 
     @classmethod
@@ -75,7 +75,7 @@ class Machine:
 
 def elsewhere(cores: int, devices: int) -> Machine:
     """For attempts that run on other machines, where each reserves so much: here only the number of workers limits them."""
-    return Machine(0, 0, 0, 0, Place((), cores, devices))
+    return Machine(0, 0, 0, 0, Allocation((), cores, devices))
 
 
 class Whole(NamedTuple):
@@ -175,12 +175,12 @@ class Slots:
         return max((device.total_mb for device in self._devices), default=0)
 
     @contextmanager
-    def taken(self, need: Need, gpus: Sequence[int], held: int | None = None) -> Iterator[Place]:
+    def taken(self, need: Need, gpus: Sequence[int], held: int | None = None) -> Iterator[Allocation]:
         """Count an attempt on these GPUs, or on none, during the block; `held` is the descriptor of its line in the account."""
         used = Used(need, tuple(gpus))
         self._own.append(used)
         try:
-            here = Place(used.gpus, self.machine.counted(need).cores or 0, len(used.gpus))
+            here = Allocation(used.gpus, self.machine.counted(need).cores or 0, len(used.gpus))
             yield (self.machine.reserved or here)._replace(held=held)
         finally:
             self._own.remove(used)

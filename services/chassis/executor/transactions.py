@@ -12,7 +12,7 @@ from schemas.usage import Prices, StepUsage
 from services.chassis.executor.attempts import AttemptState, attempt_ref, decision
 from services.chassis.executor.host import Host
 from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLocks, Work
-from services.chassis.executor.slots import NOWHERE, Place
+from services.chassis.executor.slots import NOWHERE, Allocation
 from services.chassis.executor.work import Lease, drop, used_seconds
 from services.chassis.kernel.transaction.commands import Command
 
@@ -36,14 +36,14 @@ class Held:
     """The StepStarted of this run: the cause of its progress and of what is decided when it has ended."""
     until: float
     """Time on the event loop's clock by which the lease has expired unless it is renewed."""
-    place: Place
+    place: Allocation
 
 
 Energy = tuple[float | None, float | None]
 """Joules of the processors and of the GPU of a run; None where they were not measured."""
 
 
-async def begin(host: Host, worker: str, lease: Lease, until: float, place: Place = NOWHERE) -> Held | None:
+async def begin(host: Host, worker: str, lease: Lease, until: float, place: Allocation = NOWHERE) -> Held | None:
     """Emit StepStarted of `worker` at its place under the lease, which ends at `until`.
 
     Returns None where the attempt needs no worker any more, or was begun too often; its end then tells what earlier runs used.
@@ -87,7 +87,7 @@ async def finish(host: Host, held: Held, outcome: Outcome, energy: Energy = (Non
         return _announce(command, held, outcome, usage)
 
 
-def _usage(place: Place, seconds: float, energy: Energy, prices: Prices | None) -> StepUsage:
+def _usage(place: Allocation, seconds: float, energy: Energy, prices: Prices | None) -> StepUsage:
     """Return what an attempt used, with its cost where there are prices."""
     processor, device = energy
     cost = prices and prices.of(seconds, place.cores, place.devices, (processor or 0) + (device or 0))

@@ -29,7 +29,7 @@ from services.chassis.executor.runner import (
     Work,
     WorkContext,
 )
-from services.chassis.executor.slots import Place
+from services.chassis.executor.slots import Allocation
 from services.chassis.executor.statements import CHANNEL
 from services.chassis.executor.transactions import Energy, Held, begin, finish
 from services.chassis.executor.waiting import first_of
@@ -55,7 +55,7 @@ class Worker:
         self._name = f"{socket.gethostname()}:{os.getpid()}"
         self._keeper = LeaseKeeper(host)
 
-    async def work(self, lease: Lease, until: float, place: Place, stop: asyncio.Event) -> None:
+    async def work(self, lease: Lease, until: float, place: Allocation, stop: asyncio.Event) -> None:
         """Do the attempt of `lease`, which ends at `until`, at its place; at `stop` it is asked to checkpoint, and its lease is released."""
         with self._host.notifications.subscribe(CHANNEL, ("", lease.key)) as woken:
             held = await begin(self._host, self._name, lease, until, place)

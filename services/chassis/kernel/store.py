@@ -115,7 +115,7 @@ class Sighting(NamedTuple):
     appended_at: datetime
 
 
-class Entry(NamedTuple):
+class InboxEntry(NamedTuple):
     """A row to insert into the inbox."""
 
     source: str
@@ -131,13 +131,13 @@ class Entry(NamedTuple):
         return Sighting(self.record_id[2], self.appended_at)
 
 
-async def enter_inbox(connection: Session, entries: Sequence[Entry]) -> dict[bytes, Sighting]:
+async def enter_inbox(connection: Session, entries: Sequence[InboxEntry]) -> dict[bytes, Sighting]:
     """Insert records, one per identity; returns the record that counts for each: an earlier one, or the one inserted."""
     rows = await connection.execute(statements.ENTER_INBOX, inbox_values(entries))
     return {bytes(name): Sighting(offset, at) for name, offset, at in rows}
 
 
-def inbox_values(entries: Sequence[Entry]) -> dict[str, list[Any]]:
+def inbox_values(entries: Sequence[InboxEntry]) -> dict[str, list[Any]]:
     """Return the parameters of `ENTER_INBOX`."""
     sources, ids, identities, places, times = zip(*entries, strict=True)
     topics, partitions, offsets = zip(*places, strict=True)

@@ -36,7 +36,7 @@ class Rows:
 
 
 @dataclass(frozen=True)
-class Inbox:
+class InboxRows:
     """Removes inbox rows older than the window in which duplicates are recognised; the window is a promise, not a setting."""
 
     engine: AsyncEngine
@@ -94,7 +94,7 @@ def chassis_removers(engine: AsyncEngine, policy: RetentionSettings) -> Sequence
     letters = {"seconds": policy.discarded_days * 86_400}
     replays = {"seconds": policy.replays_days * 86_400, "count": policy.replays_count}
     return (
-        Inbox(engine),
+        InboxRows(engine),
         Rows("discarded", engine, statements.COUNT_DISCARDED, statements.EMPTY_DISCARDED, letters),
         delete("replays", engine, "replay", statements.OLD_RUNS, replays),
         OldProjections(engine, policy.projections_days),

@@ -38,7 +38,7 @@ class Busy(Exception):
     """Another verify, rebuild or restore of the same service runs."""
 
 
-class Run(Frozen):
+class ReplayRun(Frozen):
     """One verify, rebuild or restore."""
 
     id: str
@@ -121,7 +121,7 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
         await close("done")
 
 
-async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:
+async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[ReplayRun]:
     """Return the newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as
     failed."""
     held = await connection.scalar(statements.IS_LOCKED, {"lock": _LOCK})
@@ -130,5 +130,5 @@ async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[Run]:
         values = dict(row)
         if values["state"] == "running" and not held:
             values |= {"state": "failed", "error": "its process ended before it did"}
-        found.append(Run.model_validate(values))
+        found.append(ReplayRun.model_validate(values))
     return found

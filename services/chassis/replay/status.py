@@ -10,7 +10,7 @@ from services.chassis.replay import runs, shadow, statements
 from services.chassis.replay.checks import spans_and_stops
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of, of_topics
-from services.chassis.replay.runs import Run
+from services.chassis.replay.runs import ReplayRun
 
 
 class PartitionStatus(Frozen):
@@ -33,7 +33,7 @@ class ProjectionStatus(Frozen):
     tables: dict[str, int] = Field(description="Number of rows by table.")
     updated_at: datetime | None = Field(description="Time of the newest event of any row.")
     partitions: tuple[PartitionStatus, ...]
-    runs: tuple[Run, ...] = Field(description="The newest verifies and rebuilds, newest first.")
+    runs: tuple[ReplayRun, ...] = Field(description="The newest verifies and rebuilds, newest first.")
     old_versions: tuple[str, ...] = Field(description="Schemas that rebuilds left; `projections drop` removes them.")
 
     @property

@@ -17,7 +17,7 @@ from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.effects import Effects
 from services.chassis.kernel.operations.discards import learn_discards
 from services.chassis.kernel.operations.handling import DeadLetterContext, drain_free
-from services.chassis.kernel.operations.partitions.reading import Reading
+from services.chassis.kernel.operations.partitions.reading import ConsumedTopics
 from services.chassis.kernel.relay.relay import Relay
 from services.chassis.kernel.ticker import Ticker
 from services.chassis.kernel.transaction.commands import Command, transact
@@ -109,11 +109,11 @@ class Runtime:
         return DeadLetterContext(self.service, self.domain, self.effects, self.settings.database_url_for(self.service))
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> ConsumedTopics:
         """Return what this service reads, and where it stores its positions."""
         topics = tuple(topic.name for topic in self.topics)
         url = self.settings.database_url_for(self.service)
-        return Reading(self.service, self.domain.source, topics, self.settings.cluster, url)
+        return ConsumedTopics(self.service, self.domain.source, topics, self.settings.cluster, url)
 
     @property
     def retention(self) -> Retention:

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from services.chassis.kernel.operations.handling import DeadLetterContext
-from services.chassis.kernel.operations.partitions.reading import Reading
+from services.chassis.kernel.operations.partitions.reading import ConsumedTopics
 from services.chassis.process.health import Health
 from services.chassis.process.transient import Loop
 from services.chassis.replay.background import Replays
@@ -32,7 +32,7 @@ class Service:
     health: Health
     projection: Projection
     handling: DeadLetterContext
-    reading: Reading
+    reading: ConsumedTopics
     retention: Retention
 
     @property

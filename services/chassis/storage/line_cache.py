@@ -13,13 +13,13 @@ from pydantic import Field, ValidationError
 from schemas.base import Frozen
 
 
-class Entry(Frozen):
+class CachedLine(Frozen):
     """One line, with what it is found by."""
 
     key: str = Field(description="Digest of all that the content depends on.")
 
 
-_Entry = TypeVar("_Entry", bound=Entry)
+_Entry = TypeVar("_Entry", bound=CachedLine)
 
 
 class LineCache(Generic[_Entry]):

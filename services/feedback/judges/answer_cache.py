@@ -8,7 +8,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.lines import Message
-from services.chassis.storage.line_cache import Entry, LineCache
+from services.chassis.storage.line_cache import CachedLine, LineCache
 
 _FILE = "answers.jsonl"
 
@@ -22,7 +22,7 @@ class Answer(Frozen):
     )
 
 
-class _Entry(Entry):
+class _Entry(CachedLine):
     answer: Answer
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _REWARD_MODEL = "feedback.judge.reward_model"
 
 
-class Place(Protocol):
+class JudgeContext(Protocol):
     """Where a judge works: in a step of a job, or for another service."""
 
     @property
@@ -56,7 +56,9 @@ class Chosen:
     """The facts about the judge that the step's result reports."""
 
 
-def choose_judge(feedback: FeedbackSettings, base_model: str, place: Place, version: FetchedJudge | None = None) -> Chosen:
+def choose_judge(
+    feedback: FeedbackSettings, base_model: str, place: JudgeContext, version: FetchedJudge | None = None
+) -> Chosen:
     """Create the judge that `feedback` names. `version`: the registered version if its reward model is one. Raises UserFault."""
     if feedback.judge.reward_model is not None:
         return _reward(feedback.judge.reward_model, version, feedback.judge.batch_size, place)
@@ -75,7 +77,7 @@ def _chosen(judge: Judge, **facts: str) -> Chosen:
     return Chosen(judge, {JUDGE: judge.name, **facts})
 
 
-def _endpoint(settings: JudgeSettings, rubric: Rubric, place: Place) -> Judge:
+def _endpoint(settings: JudgeSettings, rubric: Rubric, place: JudgeContext) -> Judge:
     try:
         from services.feedback.judges.openai import OpenAIJudge
     except ImportError as error:
@@ -87,7 +89,7 @@ def _endpoint(settings: JudgeSettings, rubric: Rubric, place: Place) -> Judge:
     return OpenAIJudge(settings, rubric, place.allowed, partial(AnswerCache, place.checkpoints, place.own_checkpoints))
 
 
-def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, place: Place) -> Chosen:
+def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, place: JudgeContext) -> Chosen:
     reference = settings.model or base_model
     field = "feedback.judge.model" if settings.model else "base_model"
     try:
@@ -110,7 +112,7 @@ def _local(settings: JudgeSettings, rubric: Rubric, base_model: str, place: Plac
         raise _fault(field, reference, str(unfit), "name a causal language model in the format of transformers") from unfit
 
 
-def _reward(reference: str, version: FetchedJudge | None, batch_size: int, place: Place) -> Chosen:
+def _reward(reference: str, version: FetchedJudge | None, batch_size: int, place: JudgeContext) -> Chosen:
     try:
         from services.feedback.judges.reward import RewardJudge, Unscorable, record_of
     except ImportError as error:
@@ -131,7 +133,7 @@ def _reward(reference: str, version: FetchedJudge | None, batch_size: int, place
     return _chosen(judge, **{JUDGE_MODEL_SHA256: version.sha256 if version else folder_digest(folder, place.cache)})
 
 
-def _reward_folder(reference: str, place: Place) -> Path:
+def _reward_folder(reference: str, place: JudgeContext) -> Path:
     folder = resolve(reference, place.cache, place.allowed)
     if not folder.is_dir():
         raise ReferenceFault("this is a file", "name the folder of the reward model")
@@ -139,7 +141,7 @@ def _reward_folder(reference: str, place: Place) -> Path:
     return folder
 
 
-def _base_of(record: "RewardRecord", judge: str, version: FetchedJudge | None, place: Place) -> Path:
+def _base_of(record: "RewardRecord", judge: str, version: FetchedJudge | None, place: JudgeContext) -> Path:
     """Return the folder of the base model that a reward model was trained on. Raises UserFault if it is gone or has changed."""
     remedy = "bring back the files that it was trained on, or train the reward model again"
     try:

@@ -14,7 +14,7 @@ Tick = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class TextToJudge:
     """A text to be judged, with the prompt that it answers."""
 
     prompt: tuple[Message, ...]
@@ -45,7 +45,7 @@ class Judge(Protocol):
     def name(self) -> str:
         """Kind and model, for reports."""
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Return one score per text, in order."""
 
 
@@ -53,5 +53,5 @@ class Judge(Protocol):
 class ComparingJudge(Judge, Protocol):
     """A judge that compares two texts more reliably than it scores one."""
 
-    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+    def compare(self, pairs: Sequence[tuple[TextToJudge, TextToJudge]], tick: Tick) -> list[Orders]:
         """Return one judgement per pair, in order; both texts of a pair answer the same prompt."""

@@ -21,7 +21,7 @@ from schemas.lines import Message
 from schemas.recipes.feedback import Rubric
 from services.chassis.storage.sources.models import brings_code
 from services.feedback.judges import prompts
-from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.judges.judge import Orders, TextToJudge, Tick
 from services.language_models.chats import render, token_ids
 from services.language_models.loading import load_causal, load_tokenizer
 from services.language_models.logits import rows_of_logits
@@ -155,7 +155,7 @@ class LikelihoodJudge:
             for principle in (rubric.principle, rubric.opposite)
         ]
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Score the texts alone, without their prompts; equal texts have equal scores and are computed once."""
         different = list(dict.fromkeys(text.text for text in texts))
         step = _steps(tick, 2 * len(different))
@@ -174,13 +174,13 @@ class QuestionJudge:
     def __init__(self, name: str, model: LocalModel, rubric: Rubric) -> None:
         self.name, self._model, self._rubric = name, model, rubric
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Mean grade, 1 to 5, under the probabilities of the digits."""
         questions = [prompts.grading(self._rubric, text) for text in texts]
         read = self._ask(questions, prompts.GRADES, tick)
         return [None if found is None else prompts.expected_grade(found) for found in read]
 
-    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+    def compare(self, pairs: Sequence[tuple[TextToJudge, TextToJudge]], tick: Tick) -> list[Orders]:
         """Compare each pair with two questions, one for each order."""
         questions = prompts.both_orders(self._rubric, pairs)
         read = self._ask(questions, prompts.LETTERS, tick)

@@ -19,7 +19,7 @@ from services.feedback.judges import prompts
 from services.feedback.judges.answer_cache import Answer, AnswerCache
 from services.feedback.judges.endpoint import Endpoint, Form, JudgeAway
 from services.feedback.judges.failure_limit import FailureLimit
-from services.feedback.judges.judge import Judged, Orders, Tick
+from services.feedback.judges.judge import Orders, TextToJudge, Tick
 from services.feedback.judges.keys import key_for
 
 _AT_ONCE = 8
@@ -44,12 +44,12 @@ class OpenAIJudge:
         self._form: Form | None = None
         """The form of requests by which the endpoint has given answers that can be read."""
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Grades from 1 to 5: the mean under the token probabilities, if there are any."""
         questions = [prompts.grading(self._rubric, text) for text in texts]
         return asyncio.run(self._ask(questions, prompts.GRADES, prompts.expected_grade, tick))
 
-    def compare(self, pairs: Sequence[tuple[Judged, Judged]], tick: Tick) -> list[Orders]:
+    def compare(self, pairs: Sequence[tuple[TextToJudge, TextToJudge]], tick: Tick) -> list[Orders]:
         """Compare each pair with two questions, one for each order."""
         questions = prompts.both_orders(self._rubric, pairs)
         return prompts.orders(asyncio.run(self._ask(questions, prompts.LETTERS, prompts.preference, tick)))

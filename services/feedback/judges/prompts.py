@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from schemas.lines import Message
 from schemas.recipes.feedback import Rubric
-from services.feedback.judges.judge import Judged, Orders
+from services.feedback.judges.judge import Orders, TextToJudge
 
 LETTERS = ("A", "B")
 GRADES = ("1", "2", "3", "4", "5")
@@ -18,14 +18,14 @@ _ONLY = re.compile(r"^[\s*_\"'`(\[]*([A-B1-5])[\s*_\"'`)\].:]*$")
 """Matches the letter or digit alone, with the markup that models often put around it."""
 
 
-def comparison(rubric: Rubric, first: Judged, second: str) -> tuple[Message, ...]:
+def comparison(rubric: Rubric, first: TextToJudge, second: str) -> tuple[Message, ...]:
     """Return the prompt that asks which of two texts is better: A, the text of `first`, or B."""
     task = "Which text comes closer to what is wanted? Answer with the letter A or B and nothing else."
     texts = f"<text A>\n{first.text}\n</text A>\n\n<text B>\n{second}\n</text B>"
     return _question("You compare two texts.", rubric, first.prompt, texts, task)
 
 
-def both_orders(rubric: Rubric, pairs: Iterable[tuple[Judged, Judged]]) -> list[tuple[Message, ...]]:
+def both_orders(rubric: Rubric, pairs: Iterable[tuple[TextToJudge, TextToJudge]]) -> list[tuple[Message, ...]]:
     """Return two prompts for each pair: with the first text shown first, then with the second."""
     return [comparison(rubric, one, other.text) for pair in pairs for one, other in (pair, (pair[1], pair[0]))]
 
@@ -36,7 +36,7 @@ def orders(preferences: Sequence[float | None]) -> list[Orders]:
     return [Orders(*both) for both in zip(preferences[::2], backward, strict=True)]
 
 
-def grading(rubric: Rubric, judged: Judged) -> tuple[Message, ...]:
+def grading(rubric: Rubric, judged: TextToJudge) -> tuple[Message, ...]:
     """Return the prompt that asks for a grade from 1 to 5."""
     task = "Grade the text from 1 (what is not wanted) to 5 (what is wanted). Answer with one digit and nothing else."
     return _question("You grade a text.", rubric, judged.prompt, f"<text>\n{judged.text}\n</text>", task)

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from pydantic import Field, ValidationError
 
 from schemas.base import Frozen
-from services.feedback.judges.judge import Judged, Tick
+from services.feedback.judges.judge import TextToJudge, Tick
 from services.language_models.loading import load_tokenizer
 from services.language_models.precision import compute_dtype, device
 from services.language_models.scoring import (
@@ -62,7 +62,7 @@ class RewardJudge:
         self._longest = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         self._control = [token.content for token in self._tokenizer.added_tokens_decoder.values() if token.special]
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Score the answers to their prompts. None for one that the template refuses, that is longer than the model reads, or
         that spells a control token, with which it could end its turn and praise itself."""
         rows = [self._tokens(text) for text in texts]
@@ -78,7 +78,7 @@ class RewardJudge:
         tick(len(fitting), len(fitting))
         return found
 
-    def _tokens(self, text: Judged) -> list[int]:
+    def _tokens(self, text: TextToJudge) -> list[int]:
         """Return the tokens of a chat; none if it cannot be scored."""
         if any(token in text.text for token in self._control):
             return []

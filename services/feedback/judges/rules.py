@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from schemas.rules import Rule, failures
-from services.feedback.judges.judge import Judged, Tick
+from services.feedback.judges.judge import TextToJudge, Tick
 
 
 def kept_share(rules: Sequence[Rule], text: str, columns: Mapping[str, str]) -> float:
@@ -19,7 +19,7 @@ class RulesJudge:
     def __init__(self, rules: Sequence[Rule]) -> None:
         self._rules = rules
 
-    def score(self, texts: Sequence[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: Sequence[TextToJudge], tick: Tick) -> list[float | None]:
         """Score the texts; every text gets a score."""
         scores: list[float | None] = []
         for text in texts:

@@ -20,7 +20,7 @@ from services.chassis.executor.text import storable, storable_reasons  # noqa: E
 from services.chassis.process.redaction import redact_output  # noqa: E402
 from services.chassis.storage.artifacts.store import ArtifactStore  # noqa: E402
 from services.feedback.judges.choose import choose_judge  # noqa: E402
-from services.feedback.judges.judge import Judge, Judged  # noqa: E402
+from services.feedback.judges.judge import Judge, TextToJudge  # noqa: E402
 from services.feedback.judges.registered import fetched_judge  # noqa: E402
 from services.feedback.judging.messages import JudgeTask, Ready, Scores, Texts  # noqa: E402
 
@@ -49,7 +49,7 @@ def main() -> None:
 def scores_of(judge: Judge, asked: Texts) -> Scores:
     """Return the scores of the texts, or why there are none."""
     try:
-        texts = [Judged(text.messages, text.columns, text.text) for text in asked.texts]
+        texts = [TextToJudge(text.messages, text.columns, text.text) for text in asked.texts]
         return Scores(scores=tuple(judge.score(texts, lambda *_: None)))
     except UserFault as fault:
         return Scores(reasons=storable_reasons(fault.reasons))

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 
 from services.trainer.compression.proof import logits_of, probes
-from services.trainer.compression.smaller import Parts
+from services.trainer.compression.smaller import PrunableParts
 
 
-def importance_of_layers(model: Any, parts: Parts) -> list[torch.Tensor]:
+def importance_of_layers(model: Any, parts: PrunableParts) -> list[torch.Tensor]:
     """Return for each layer how much it turns its input: 1 minus the mean cosine of input and output (Men et al. 2024)."""
     turned = torch.zeros(parts.count)
 
@@ -31,7 +31,7 @@ def importance_of_layers(model: Any, parts: Parts) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def importance_of_channels(model: Any, parts: Parts) -> list[torch.Tensor]:
+def importance_of_channels(model: Any, parts: PrunableParts) -> list[torch.Tensor]:
     """Return for each MLP the products of the norms of what a channel reads and writes with."""
     mlps = [model.get_submodule(path) for path in parts.paths]
     return [
@@ -40,12 +40,12 @@ def importance_of_channels(model: Any, parts: Parts) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def importance_of_heads(model: Any, parts: Parts) -> list[torch.Tensor]:
+def importance_of_heads(model: Any, parts: PrunableParts) -> list[torch.Tensor]:
     """Return for each attention the norms of what the heads of a group write: of the products of their value and output weights."""
     return [_written(model.get_submodule(path), parts) for path in parts.paths]
 
 
-def _written(attention: Any, parts: Parts) -> torch.Tensor:
+def _written(attention: Any, parts: PrunableParts) -> torch.Tensor:
     values = attention.v_proj.weight.unflatten(0, (parts.count, parts.width))
     outputs = attention.o_proj.weight.unflatten(1, (parts.count, -1, parts.width))
     return torch.stack(

@@ -7,7 +7,7 @@ import torch
 from schemas.recipes.compression import PruneSettings
 from services.trainer.compression.importance import importance_of_channels, importance_of_heads, importance_of_layers
 from services.trainer.compression.made import Compression
-from services.trainer.compression.smaller import Kept, Parts, parts_of, smaller
+from services.trainer.compression.smaller import Kept, PrunableParts, parts_of, smaller
 from services.trainer.compression.weights import write_model
 
 
@@ -35,7 +35,7 @@ def zero_smallest(model: Any, share: float) -> None:
         weight.data.flatten()[smallest] = 0
 
 
-def _kept(model: Any, parts: Parts, settings: PruneSettings) -> Kept:
+def _kept(model: Any, parts: PrunableParts, settings: PruneSettings) -> Kept:
     """Return the numbers of what stays, in their order, for each layer or for the model."""
     measure = {"layers": importance_of_layers, "channels": importance_of_channels, "heads": importance_of_heads}
     scores = measure[parts.what](model, parts)

@@ -22,7 +22,7 @@ _NEEDED: Mapping[What, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Parts:
+class PrunableParts:
     """What can be removed from a model."""
 
     what: What
@@ -36,7 +36,7 @@ class Parts:
     """Numbers per head."""
 
 
-def parts_of(model: Any, what: What) -> Parts:
+def parts_of(model: Any, what: What) -> PrunableParts:
     """Return the parts of a model, which may be on the meta device. Raises UserFault if it is not made of such parts."""
     config = model.config.get_text_config()
     depth = config.num_hidden_layers
@@ -47,20 +47,20 @@ def parts_of(model: Any, what: What) -> Parts:
         raise _unsupported(what, "it has no list of layers")
     layers = lists[0]
     if what == "layers":
-        return _several(Parts(what, depth, layers))
+        return _several(PrunableParts(what, depth, layers))
     paths = [
         path for path, module in model.get_submodule(layers).named_modules(prefix=layers) if _has(module, _NEEDED[what])
     ]
     if len(paths) != depth:
         raise _unsupported(what, f"its layers do not consist of one {', '.join(_NEEDED[what])} each")
     if what == "channels":
-        return _several(Parts(what, config.intermediate_size, layers, paths))
+        return _several(PrunableParts(what, config.intermediate_size, layers, paths))
     groups = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return _several(Parts(what, groups, layers, paths, width))
+    return _several(PrunableParts(what, groups, layers, paths, width))
 
 
-def smaller(model: Any, parts: Parts, kept: Kept) -> Any:
+def smaller(model: Any, parts: PrunableParts, kept: Kept) -> Any:
     """Return a model of the same class with what is kept. Raises UserFault if the architecture does not allow it."""
     config = _configuration(model.config, parts, kept)
     with torch.device("meta"):
@@ -81,7 +81,7 @@ def refuse_unsupported(model: Any, what: What) -> None:
     smaller(model, parts, [kept] if what == "layers" else [kept] * len(parts.paths))
 
 
-def _configuration(config: Any, parts: Parts, kept: Kept) -> Any:
+def _configuration(config: Any, parts: PrunableParts, kept: Kept) -> Any:
     made = deepcopy(config)
     text, stays = made.get_text_config(), len(kept[0])
     match parts.what:
@@ -99,7 +99,7 @@ def _configuration(config: Any, parts: Parts, kept: Kept) -> Any:
     return made
 
 
-def _shallower(state: Mapping[str, torch.Tensor], parts: Parts, kept: Kept) -> dict[str, torch.Tensor]:
+def _shallower(state: Mapping[str, torch.Tensor], parts: PrunableParts, kept: Kept) -> dict[str, torch.Tensor]:
     new = {f"{parts.layers}.{old}.": f"{parts.layers}.{number}." for number, old in enumerate(kept[0].tolist())}
     made = {}
     for name, weight in state.items():
@@ -112,7 +112,7 @@ def _shallower(state: Mapping[str, torch.Tensor], parts: Parts, kept: Kept) -> d
     return made
 
 
-def _narrower(model: Any, parts: Parts, kept: Kept) -> dict[str, torch.Tensor]:
+def _narrower(model: Any, parts: PrunableParts, kept: Kept) -> dict[str, torch.Tensor]:
     state = dict(model.state_dict())
     reads = ("gate_proj", "up_proj") if parts.what == "channels" else ("q_proj", "k_proj", "v_proj")
     writes = "down_proj" if parts.what == "channels" else "o_proj"
@@ -137,7 +137,7 @@ def _has(module: Any, names: Sequence[str]) -> bool:
     return all(isinstance(getattr(module, name, None), torch.nn.Linear) for name in names)
 
 
-def _several(parts: Parts) -> Parts:
+def _several(parts: PrunableParts) -> PrunableParts:
     if parts.count < 2:
         raise _unsupported(
             parts.what, "it has only one of them for each layer" if parts.paths else "it has only one of them"

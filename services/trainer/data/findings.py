@@ -17,7 +17,7 @@ from services.trainer.modelling.tokens import answers_of
 _REMARKS_AT_MOST = 50
 
 
-class Findings:
+class RowFindings:
     """What is found about the rows so far."""
 
     def __init__(self, settings: DatasetSettings, max_length: int) -> None:

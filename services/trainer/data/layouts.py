@@ -45,7 +45,7 @@ _MEANT = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class RowReading:
     """How rows are read: their layout, and the columns by which it is read."""
 
     layout: Known
@@ -61,7 +61,7 @@ class Reading:
         return (name for name in _MEANT if name in values and name not in read and _is_filled(values[name]))
 
 
-def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], learns: Learns) -> Reading:
+def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], learns: Learns) -> RowReading:
     """Return how rows like these are read for what later steps learn. Raises UserFault, which tells the columns that are
     expected and never those that there are.
     """
@@ -79,7 +79,7 @@ def reading_of(settings: DatasetSettings, rows: Iterable[Mapping[str, object]], 
             _require_there(there, name, column)
     if learns == "prompts" and given.completion == settings.columns.completion != "completion":
         _require_there(there, "completion", given.completion)
-    return Reading(layout, given, _words(layout, given, there, learns), needs_answers=learns != "prompts")
+    return RowReading(layout, given, _words(layout, given, there, learns), needs_answers=learns != "prompts")
 
 
 def _require_there(there: "_Columns", field: str, column: str) -> None:

@@ -17,7 +17,7 @@ from services.trainer.data.columns import (
     texts_of,
     value_of,
 )
-from services.trainer.data.layouts import Reading
+from services.trainer.data.layouts import RowReading
 from services.trainer.data.padding import calls_without_nulls
 from services.trainer.data.pairs import dialogue_prompt, pair_of
 from services.trainer.data.raw import RawRow
@@ -32,7 +32,7 @@ _ASK = ("user", "tool")
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
+class StoredExample:
     """What a stored row says."""
 
     row: Row
@@ -43,7 +43,7 @@ class Example:
     """Whether the answer is wanted; None without a label."""
 
 
-def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Reading) -> Example:
+def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: RowReading) -> StoredExample:
     """Map a stored row. Raises RowFault."""
     if raw.fault is not None:
         raise raw.fault
@@ -79,7 +79,7 @@ def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: Rea
         id=row_id, messages=tuple(before), completion=last.content, tool_calls=last.tool_calls, reasoning=last.reasoning,
         weight=last.weight, tools=tools, columns=texts_of(values),
     )  # fmt: skip
-    return Example(row, rejected, label)
+    return StoredExample(row, rejected, label)
 
 
 def _reference(values: Mapping[str, object], column: str) -> Message:

@@ -13,9 +13,9 @@ from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
 from services.trainer.data.columns import RowFault
-from services.trainer.data.findings import Findings
-from services.trainer.data.layouts import Learns, Reading, reading_of
-from services.trainer.data.mapping import Example, example_of
+from services.trainer.data.findings import RowFindings
+from services.trainer.data.layouts import Learns, RowReading, reading_of
+from services.trainer.data.mapping import StoredExample, example_of
 from services.trainer.data.raw import RawRow
 from services.trainer.data.remarks import remarks
 from services.trainer.data.sources import Source
@@ -32,7 +32,7 @@ _PAIRS: Mapping[Learns, str] = {"pairs": Preference.FILE, "labels": Judged.FILE}
 class Prepared:
     """What became of the rows."""
 
-    reading: Reading
+    reading: RowReading
     metrics: Mapping[str, float]
     notes: Sequence[str]
     """What a person should know about the rows, one sentence each."""
@@ -96,7 +96,7 @@ def prepare_rows(
 
 def _refuse_unreadable(first: Sequence["Placed"], settings: DatasetSettings, source: Source, max_length: int) -> None:
     """Raise UserFault with the faults of the first rows, none of which can be read, or because there are no rows."""
-    found = Findings(settings, max_length)
+    found = RowFindings(settings, max_length)
     found.rows = len(first)
     for _, _, raw in first:
         if raw.fault is not None:
@@ -118,7 +118,7 @@ def _placed(source: Source) -> Iterator[Placed]:
 class _Example:
     split: Split
     place: str
-    example: Example
+    example: StoredExample
     tokens: list[Tokens] = field(default_factory=list)
     """Of the answer, and of the worse answer of a pair."""
     cut: list[Tokens] = field(default_factory=list)
@@ -131,7 +131,7 @@ class _Work:
     def __init__(
         self,
         settings: DatasetSettings,
-        reading: Reading,
+        reading: RowReading,
         learns: Learns,
         chat: Chat,
         turns: AssistantTurns,
@@ -141,7 +141,7 @@ class _Work:
     ) -> None:
         self._settings, self._reading, self._learns = settings, reading, learns
         self._chat, self._turns, self._max_length, self._check = chat, turns, max_length, check
-        self.found = Findings(settings, max_length or 0)
+        self.found = RowFindings(settings, max_length or 0)
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
         self._files: dict[Split, TextIO] = {}
         self._pairs: dict[Split, TextIO] = {}
@@ -269,7 +269,7 @@ def _refuse_calls(answer: Message) -> None:
         raise RowFault("dataset.columns.messages", what, "remove the row, or write the call or the thought as text")
 
 
-def said(example: Example) -> tuple[str, str]:
+def said(example: StoredExample) -> tuple[str, str]:
     """Return what a row speaks of and what it says about that: rows of one subject that say different things contradict."""
     row, prompt = example.row, prompt_key(example.row)
     if example.rejected is not None:
@@ -278,7 +278,7 @@ def said(example: Example) -> tuple[str, str]:
     return (prompt, answer) if example.label is None else (prompt + answer, str(example.label))
 
 
-def _lines_of(example: Example, learns: Learns) -> Iterator[Preference | Judged]:
+def _lines_of(example: StoredExample, learns: Learns) -> Iterator[Preference | Judged]:
     row, rejected = example.row, example.rejected
     if learns == "labels":
         labelled = [(row.completion, example.label is not False), *([(rejected, False)] if rejected is not None else [])]

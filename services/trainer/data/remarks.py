@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from schemas.lines import Row
 from schemas.reasons import shown
-from services.trainer.data.layouts import Reading
+from services.trainer.data.layouts import RowReading
 from services.trainer.data.turns import USUAL_ROLES, asks_in_vain
 
 _PROMPT_AT_LEAST = 12
@@ -31,7 +31,7 @@ _SIGNS: Sequence[tuple[re.Pattern[str], str]] = (
 )
 
 
-def remarks(values: Mapping[str, object], row: Row, reading: Reading) -> Iterator[str]:
+def remarks(values: Mapping[str, object], row: Row, reading: RowReading) -> Iterator[str]:
     """Yield a sentence for each peculiarity of a row."""
     for name in reading.unread(values):
         yield f"{name}: a column with this name is filled and not read; name it in dataset.columns if it matters"

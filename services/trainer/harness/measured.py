@@ -23,7 +23,7 @@ PREFIX = "harness_"
 
 
 @dataclass
-class Measured:
+class HarnessResults:
     """What was measured, by the names of metrics and facts."""
 
     metrics: dict[str, float | None] = field(default_factory=dict)
@@ -42,9 +42,9 @@ class Measured:
             (folder / FOLDER / name).write_text(text, encoding="utf-8")
 
 
-def measured(context: Context, dataset: Path, chat: Chat, model: Any, evaluation: EvaluationSettings) -> Measured:
+def measured(context: Context, dataset: Path, chat: Chat, model: Any, evaluation: EvaluationSettings) -> HarnessResults:
     """Measure every task of the settings. Raises Stopping between two tokens or batches."""
-    found, settings = Measured(), evaluation.harness
+    found, settings = HarnessResults(), evaluation.harness
     if settings is None:
         return found
     protocols = {}
@@ -61,7 +61,7 @@ def _measure(
     model: Any,
     evaluation: EvaluationSettings,
     settings: HarnessSettings,
-    found: Measured,
+    found: HarnessResults,
 ) -> Mapping[str, object]:
     """Add one task to what was found; return its protocol."""
     from services.trainer.harness.model import ServedModel

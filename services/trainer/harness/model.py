@@ -11,7 +11,7 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from services.chassis.executor.child import Context, Stopping
 from services.language_models.chats import token_ids
-from services.trainer.harness.prompts import Prompts, Scores
+from services.trainer.harness.prompts import LogLikelihoods, PromptedModel
 from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.generation import Rng, SamplingParams, rng
@@ -25,7 +25,7 @@ _SPARE_TOKENS = 8
 """Tokens before a stop text that are read with it, since some tokenizers write the first one otherwise."""
 
 
-class ServedModel(Prompts):
+class ServedModel(PromptedModel):
     """A loaded model. A prompt beyond its context length loses its beginning, as with the harness's own models; `cut` has the
     numbers of these rows by task.
     """
@@ -36,7 +36,7 @@ class ServedModel(Prompts):
         self._batch_size, self._seed = batch_size, seed
         self.cut: dict[str, set[int]] = defaultdict(set)
 
-    def loglikelihood(self, requests: Sequence[Any]) -> Scores:
+    def loglikelihood(self, requests: Sequence[Any]) -> LogLikelihoods:
         """Return for each context and continuation the log-probability, and whether greedy decoding would write it."""
         pairs = self.pairs([request.args for request in requests])
         rows = [self._fitting(request, Tokens.of(*pair)) for request, pair in zip(requests, pairs, strict=True)]
@@ -134,9 +134,9 @@ class ServedModel(Prompts):
         return Tokens(row.ids[-self.limit :], [False, *learnt[1:]])
 
     @torch.inference_mode()
-    def _scores(self, rows: Sequence[Tokens]) -> Scores:
+    def _scores(self, rows: Sequence[Tokens]) -> LogLikelihoods:
         """Return the scores of the supervised tokens of each row; of none 0, as certain."""
-        scores: Scores = [(0.0, True)] * len(rows)
+        scores: LogLikelihoods = [(0.0, True)] * len(rows)
         order = sorted((at for at, row in enumerate(rows) if row.supervised), key=lambda at: len(rows[at]))
         size = max(1, self._batch_size >> self._context.task.memory_failures)
         for first in range(0, len(order), size):

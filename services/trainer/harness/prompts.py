@@ -15,10 +15,10 @@ from services.trainer.harness.library import FIELD
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.plain import plain_start
 
-Scores = list[tuple[float, bool]]
+LogLikelihoods = list[tuple[float, bool]]
 
 
-class Prompts(LM):  # type: ignore[misc]
+class PromptedModel(LM):  # type: ignore[misc]
     """What models behind the harness's interface share. `limit`: the most tokens that the model reads; None for no limit."""
 
     tokenizer_name = "served"
@@ -70,12 +70,12 @@ class Prompts(LM):  # type: ignore[misc]
         return settings
 
 
-class Rehearsal(Prompts):
+class Rehearsal(PromptedModel):
     """Answers nothing to everything, so that a task is built, asked and counted as it will be; `generated` is what it was asked for."""
 
     generated = Generated()
 
-    def loglikelihood(self, requests: Sequence[Any]) -> Scores:
+    def loglikelihood(self, requests: Sequence[Any]) -> LogLikelihoods:
         """Return equal scores."""
         return [(-1.0, False) for _ in requests]
 

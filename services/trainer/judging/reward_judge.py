@@ -14,7 +14,7 @@ from schemas.lines import Message
 from schemas.recipes.rewards import RewardFeedback
 from schemas.results import JUDGE, JUDGE_MODEL_SHA256, RUBRIC_SHA256
 from services.chassis.executor.child import UserFault
-from services.chassis.storage.line_cache import Entry, LineCache
+from services.chassis.storage.line_cache import CachedLine, LineCache
 from services.trainer.judging.service import JudgementsRefused, JudgementsUnavailable, ask
 
 _PROBE = JudgedText(messages=(), text="A text by which the judge shows that it answers.")
@@ -40,7 +40,7 @@ class Identity(NamedTuple):
         return {name: value for name, value in found.items() if value is not None}
 
 
-class KeptScore(Entry):
+class KeptScore(CachedLine):
     """A score that a judge gave."""
 
     score: float

@@ -11,9 +11,9 @@ from schemas.lines import Message, Row
 from schemas.recipes.rewards import RewardSettings
 from schemas.rules import Rule, failures
 from services.trainer.modelling.written import visible
-from services.trainer.steps.measures import Check, Expected, exact_match, number_match, valid_json
+from services.trainer.steps.measures import Check, ExpectedAnswer, exact_match, number_match, valid_json
 
-Reward = Callable[[str, Expected], float | None]
+Reward = Callable[[str, ExpectedAnswer], float | None]
 """The reward of an answer to a row; None if it cannot be computed."""
 
 
@@ -54,7 +54,7 @@ def never_computed(rewards: Sequence[RewardSettings], task: Task) -> RewardSetti
 
 
 def _passed(check: Check) -> Reward:
-    def reward(answer: str, task: Expected) -> float | None:
+    def reward(answer: str, task: ExpectedAnswer) -> float | None:
         passed = check(answer, task)
         return None if passed is None else float(passed)
 
@@ -66,7 +66,7 @@ def _share_kept(rules: Sequence[Rule], field: str | None) -> Reward:
     that a rule reads."""
     columns = frozenset(_columns(rules))
 
-    def reward(answer: str, task: Expected) -> float | None:
+    def reward(answer: str, task: ExpectedAnswer) -> float | None:
         if not columns <= task.columns.keys():
             return None
         text = field_text(answer, field)

@@ -10,7 +10,7 @@ from schemas.rules import Rule, failures
 from services.trainer.steps.numbers import final_number
 
 
-class Expected(Protocol):
+class ExpectedAnswer(Protocol):
     """What an answer is compared with."""
 
     @property
@@ -22,11 +22,11 @@ class Expected(Protocol):
         """All columns of the source as text."""
 
 
-Check = Callable[[str, Expected], bool | None]
+Check = Callable[[str, ExpectedAnswer], bool | None]
 """Whether an answer to a row passes; None if the row does not count, whatever the answer."""
 
 
-def valid_json(answer: str, row: Expected) -> bool:
+def valid_json(answer: str, row: ExpectedAnswer) -> bool:
     """Whether the answer is one JSON object and nothing else."""
     return json_object(answer) is not None
 
@@ -37,7 +37,7 @@ def exact_match(fields: Sequence[str]) -> Check:
     A row without a reference, or whose reference lacks one of the fields, does not count.
     """
 
-    def check(answer: str, row: Expected) -> bool | None:
+    def check(answer: str, row: ExpectedAnswer) -> bool | None:
         if not fields:
             return answer.strip() == row.reference.strip() if row.reference.strip() else None
         known = json_object(row.reference)
@@ -49,7 +49,7 @@ def exact_match(fields: Sequence[str]) -> Check:
     return check
 
 
-def number_match(answer: str, row: Expected) -> bool | None:
+def number_match(answer: str, row: ExpectedAnswer) -> bool | None:
     """Whether the answer's final number equals the reference's. A row whose reference has no number does not count."""
     known = final_number(row.reference)
     return None if known is None else final_number(answer) == known
@@ -58,7 +58,7 @@ def number_match(answer: str, row: Expected) -> bool | None:
 def keeps_rules(rules: Sequence[Rule], field: str | None) -> Check:
     """Whether the answer's `field` keeps all rules; an answer without a readable field does not pass."""
 
-    def check(answer: str, row: Expected) -> bool:
+    def check(answer: str, row: ExpectedAnswer) -> bool:
         text = field_text(answer, field)
         return text is not None and not failures(rules, text, row.columns)
 

@@ -24,7 +24,7 @@ _QUEUED = 100_000
 """Messages that wait while the server answers slowly; further ones are dropped and counted."""
 
 
-class Inbox:
+class UnreadMessages:
     """What was read and not yet taken."""
 
     def __init__(self) -> None:
@@ -52,7 +52,9 @@ class Inbox:
         return dropped
 
 
-def record(runs: Runs, inbox: Inbox, answer: Callable[[Notice], None], retry_seconds: float = _RETRY_SECONDS) -> None:
+def record(
+    runs: Runs, inbox: UnreadMessages, answer: Callable[[Notice], None], retry_seconds: float = _RETRY_SECONDS
+) -> None:
     """Write what comes until the input has ended and everything is written, or cannot be."""
     retry_at, trouble = 0.0, False
     while True:
@@ -81,7 +83,7 @@ def main() -> NoReturn:
     lines = sys.stdin.buffer
     where = Where.model_validate_json(lines.readline())
     hide(secrets_in(where.uri))
-    inbox = Inbox()
+    inbox = UnreadMessages()
     threading.Thread(target=inbox.read, args=(lines,), name="inbox", daemon=True).start()
     record(Runs(where), inbox, lambda notice: _answer(channel, notice))
     os._exit(0)  # the client's threads may wait for the network

@@ -1,4 +1,4 @@
-"""What these tests tell lies on a log of its own; a service that is restored from a story with a hole refuses to start."""
+"""What these tests tell lies on a log of its own; a service that is restored from a history with a hole refuses to start."""
 
 from collections.abc import Iterator
 

@@ -22,7 +22,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
 from schemas.envelope import encode
 from services.audit.export import ChunkLimit, export
-from services.audit.findings import SHOWN_FINDINGS, Findings
+from services.audit.findings import SHOWN_FINDINGS, ExportFindings
 from services.audit.leaf import RawRecord
 from services.audit.manifest import MANIFEST, PLAN, ExportManifest, Unusable
 from services.audit.parquet import ExportRow, NoPyarrow, read_rows, write_rows
@@ -520,7 +520,7 @@ async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, u
 
 
 def test_a_verdict_counts_all_findings_and_shows_the_first() -> None:
-    findings = Findings()
+    findings = ExportFindings()
     for number in range(SHOWN_FINDINGS + 50):
         findings.add(str(number))
     assert (findings.count, len(findings.shown)) == (SHOWN_FINDINGS + 50, SHOWN_FINDINGS)

@@ -67,7 +67,7 @@ def values(ended: Ended) -> list[Any]:
     return [line["value"] for line in lines(ended)]
 
 
-async def test_a_job_is_told_as_a_story_with_causes_before_effects(kafka: str, job: MadeJob) -> None:
+async def test_a_job_is_told_as_a_history_with_causes_before_effects(kafka: str, job: MadeJob) -> None:
     ended = await audit(kafka, "replay", "--job", job.job_id)
     assert ended.code == 0, ended.err
     heading, *told = [line for line in ended.out.splitlines() if line]

@@ -43,7 +43,7 @@ _UNLIMITED = DeadLetterLimit(run=10**6, share=10.0)
 
 
 @dataclass
-class Surroundings:
+class Environment:
     """What the examples of one test share: a database, and a loop to ask it."""
 
     toy: Toy
@@ -51,23 +51,23 @@ class Surroundings:
 
 
 @pytest.fixture
-def surroundings(kafka: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Surroundings]:
+def environment(kafka: str, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Environment]:
     monkeypatch.setattr(isolation, "_PAUSE_SECONDS", 0.0)
     toy = Toy(kafka, database_url, tmp_path)
     with asyncio.Runner() as runner:
         runner.run(toy.create())
-        yield Surroundings(toy, runner)
+        yield Environment(toy, runner)
         runner.run(toy.engine.dispose())
 
 
 class Batches(RuleBasedStateMachine):
     """Two consumers of a service read overlapping spans of a log, again and again, while records fail and are mended."""
 
-    surroundings: Surroundings
+    environment: Environment
 
     def __init__(self) -> None:
         super().__init__()
-        self.toy, self.run = self.surroundings.toy, self.surroundings.runner.run
+        self.toy, self.run = self.environment.toy, self.environment.runner.run
         self.run(self._empty())
         self.log: dict[Partition, list[tuple[HeldRecord, Event]]] = {partition: [] for partition in (*_JOBS_OF, _ECHOES)}
         self.poison: set[str] = set()
@@ -236,11 +236,11 @@ def _key(event: Event) -> bytes:
 
 
 @pytest.mark.hypothesis
-def test_no_order_of_deliveries_failures_and_retries_loses_or_doubles_anything(surroundings: Surroundings) -> None:
+def test_no_order_of_deliveries_failures_and_retries_loses_or_doubles_anything(environment: Environment) -> None:
     class Here(Batches):
         pass
 
-    Here.surroundings = surroundings
+    Here.environment = environment
     _explore(Here)
 
 

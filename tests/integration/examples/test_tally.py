@@ -25,7 +25,7 @@ async def test_the_example_answers_a_request_on_the_log_and_its_table_is_what_th
     kafka: str, dev_stack: DevStack, unique: Callable[[str], str], tmp_path: Path
 ) -> None:
     port, job_id = keep_ports(tmp_path / "ports.json", ["http"])["http"], unique(f"{PREFIX}job")
-    surroundings = {
+    environment = {
         **os.environ,
         "NEUROWEAVER_KAFKA_BOOTSTRAP": kafka,
         "NEUROWEAVER_DATABASE_URL": dev_stack.database_url,
@@ -34,7 +34,7 @@ async def test_the_example_answers_a_request_on_the_log_and_its_table_is_what_th
     log = tmp_path / "tally.log"
     with log.open("w") as stream:
         service = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "examples.tally", env={**surroundings, "NEUROWEAVER_HTTP_PORT": str(port)}, stderr=stream
+            sys.executable, "-m", "examples.tally", env={**environment, "NEUROWEAVER_HTTP_PORT": str(port)}, stderr=stream
         )
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60) as http:
@@ -47,7 +47,7 @@ async def test_the_example_answers_a_request_on_the_log_and_its_table_is_what_th
                     return False
 
             await until(ready, _SECONDS, what=log.read_text)
-            asked = await asyncio.create_subprocess_exec(sys.executable, "-m", ask.__name__, job_id, env=surroundings)
+            asked = await asyncio.create_subprocess_exec(sys.executable, "-m", ask.__name__, job_id, env=environment)
             assert await asked.wait() == 0
 
             async def refused() -> bool:

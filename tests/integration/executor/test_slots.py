@@ -12,7 +12,7 @@ from schemas.steps import LabelSettings
 from services.chassis.executor import work
 from services.chassis.executor.devices import Device, no_devices
 from services.chassis.executor.needs import NOTHING, Need, need_of
-from services.chassis.executor.slots import Free, Machine, Place, Slots, Used
+from services.chassis.executor.slots import Allocation, Free, Machine, Slots, Used
 from services.chassis.executor.statements import CLAIM
 from services.chassis.executor.work import Lease, Process, Room, claim
 from services.chassis.settings import ServiceSettings
@@ -168,7 +168,7 @@ async def test_slots_give_the_gpu_with_the_most_free_memory_and_count_what_runs_
     with slots.taken(Need(1, 1000, 8000), (0,)), slots.taken(Need(1, 1000, 20_000), (1,)):
         assert slots.free() == Free(6, 6000, 10_000, (0,)), "others use the first one, where 16,000 would be left"
     with slots.taken(NOTHING, ()) as none:
-        assert none == Place((), 0, 0)
+        assert none == Allocation((), 0, 0)
     assert slots.free() == Free(8, 8000, 24_000, (0,))
 
 
@@ -185,7 +185,7 @@ async def test_an_attempt_that_is_split_gets_several_gpus_with_room_on_each() ->
     slots = await slots_of(Device(24_000, 24_000), Device(16_000, 16_000), Device(24_000, 24_000), together=2)
     assert slots.free()[2:] == (24_000, (0, 2))
     with slots.taken(Need(1, 1000, 20_000), (0, 2)) as place:
-        assert place == Place((0, 2), 1, 2)
+        assert place == Allocation((0, 2), 1, 2)
         assert slots.free().device_mb == 4_000, "one with 16,000 is free, but two are needed"
     assert slots.free().device_mb == 24_000
 

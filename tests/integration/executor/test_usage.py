@@ -10,7 +10,7 @@ from schemas.jobs import StepFault
 from services.chassis.executor import transactions
 from services.chassis.executor.attempts import ref_of
 from services.chassis.executor.runner import Failed, Outcome, Work, WorkContext
-from services.chassis.executor.slots import Place, elsewhere
+from services.chassis.executor.slots import Allocation, elsewhere
 from services.chassis.executor.work import claim
 from services.chassis.prices import PriceSettings
 from tests.executor import Executor, Script
@@ -106,7 +106,7 @@ async def test_an_attempt_that_no_worker_begins_again_tells_what_its_lost_runs_u
     for number in range(2):
         lease = await claim(runtime.engine, f"worker-{number}", 60)
         assert lease is not None
-        await transactions.begin(runtime, f"worker-{number}", lease, 0, Place((), 2))
+        await transactions.begin(runtime, f"worker-{number}", lease, 0, Allocation((), 2))
         if number == 0:
             await executor.execute("UPDATE work SET used_seconds = 100, counted_at = NULL")
             await executor.lapse()

@@ -38,7 +38,7 @@ def began(script: Script, times: int = 1) -> Any:
     return lambda: len(script.runs) == times
 
 
-async def test_work_is_begun_done_and_announced_in_one_numbered_story(executor: Executor) -> None:
+async def test_work_is_begun_done_and_announced_in_one_numbered_history(executor: Executor) -> None:
     script = Script(Completed(StepResult(metrics={"loss": 0.25})))
     script.gate.set()
     await executor.deliver(ASKED)

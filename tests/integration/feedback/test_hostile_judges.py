@@ -15,7 +15,7 @@ from schemas.recipes.feedback import JudgeSettings, Rubric
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.feedback.judges.answer_cache import AnswerCache
-from services.feedback.judges.judge import Judged
+from services.feedback.judges.judge import TextToJudge
 from services.feedback.judges.openai import OpenAIJudge
 from tests.allowed import IN_TESTS
 from tests.feedback import quiet
@@ -33,7 +33,7 @@ def made(place: Path, allowed: AllowedSources = IN_TESTS, **settings: Any) -> Op
 def fault(place: Path, allowed: AllowedSources = IN_TESTS, **settings: Any) -> Reason:
     """Why such a judge is refused."""
     with pytest.raises(UserFault) as raised:
-        made(place, allowed, **settings).score([Judged((), {}, "Thank you.")], quiet)
+        made(place, allowed, **settings).score([TextToJudge((), {}, "Thank you.")], quiet)
     (reason,) = raised.value.reasons
     assert ECHO not in str(reason)
     return reason
@@ -148,7 +148,7 @@ def test_nothing_that_the_sdk_finds_in_the_environment_is_sent(
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     chat.answer = lambda _: says("4", headers={"Set-Cookie": "who=you"})
     judge = made(tmp_path, endpoint=chat.url)
-    assert judge.score([Judged((), {}, "Thank you."), Judged((), {}, "No.")], quiet) == [4.0, 4.0]
+    assert judge.score([TextToJudge((), {}, "Thank you."), TextToJudge((), {}, "No.")], quiet) == [4.0, 4.0]
     known = {"Host", "Content-Type", "Content-Length", "Accept", "Accept-Encoding", "User-Agent"}
     assert [set(map(str.title, headers)) for headers in chat.headers] == [known, known]
     assert ECHO not in str(chat.headers)

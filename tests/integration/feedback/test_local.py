@@ -14,7 +14,7 @@ from services.chassis.executor.child import UserFault
 from services.chassis.storage.references import folder_digest
 from services.feedback.judges import local, prompts
 from services.feedback.judges.choose import Chosen, choose_judge
-from services.feedback.judges.judge import Judged
+from services.feedback.judges.judge import TextToJudge
 from services.feedback.judges.local import LikelihoodJudge, LocalModel, QuestionJudge
 from tests.feedback import Step, quiet
 
@@ -28,8 +28,8 @@ def _in_full_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "compute_dtype", lambda *_: torch.float32)
 
 
-def judged(texts: Sequence[str]) -> list[Judged]:
-    return [Judged((Message(role="user", content="help"),), {}, text) for text in texts]
+def judged(texts: Sequence[str]) -> list[TextToJudge]:
+    return [TextToJudge((Message(role="user", content="help"),), {}, text) for text in texts]
 
 
 class Plain:

@@ -15,13 +15,13 @@ from schemas.recipes.feedback import JudgeSettings, Rubric
 from services.chassis.executor.child import Stopping, UserFault
 from services.feedback.judges.answer_cache import AnswerCache
 from services.feedback.judges.endpoint import JudgeAway
-from services.feedback.judges.judge import Judged, Orders
+from services.feedback.judges.judge import Orders, TextToJudge
 from services.feedback.judges.openai import OpenAIJudge
 from tests.allowed import IN_TESTS
 from tests.feedback import quiet
 from tests.integration.feedback.endpoint import Chat, Reply, says
 
-KIND, RUDE = Judged((), {}, "Thank you."), Judged((), {}, "No.")
+KIND, RUDE = TextToJudge((), {}, "Thank you."), TextToJudge((), {}, "No.")
 BUSY = Reply({"error": "busy"}, 503)
 
 
@@ -57,11 +57,11 @@ def in_turn(*replies: Reply) -> Callable[[dict[str, Any]], Reply]:
     return lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
-def many(count: int) -> list[tuple[Judged, Judged]]:
-    return [(Judged((), {}, f"Thank you {number}."), RUDE) for number in range(count)]
+def many(count: int) -> list[tuple[TextToJudge, TextToJudge]]:
+    return [(TextToJudge((), {}, f"Thank you {number}."), RUDE) for number in range(count)]
 
 
-def reason(judge: OpenAIJudge, pairs: list[tuple[Judged, Judged]] | None = None) -> Reason:
+def reason(judge: OpenAIJudge, pairs: list[tuple[TextToJudge, TextToJudge]] | None = None) -> Reason:
     """Why the judge cannot work."""
     with pytest.raises(UserFault) as fault:
         judge.compare(pairs or [(KIND, RUDE)], quiet)
@@ -93,7 +93,7 @@ def test_a_parameter_that_the_endpoint_does_not_know_is_left_out(judge: Make, ch
         return Reply({"error": {"message": "unknown parameter: logprobs"}}, 400) if "logprobs" in body else says("3")
 
     chat.answer = answer
-    assert judge().score([KIND, RUDE, Judged((), {}, "Perhaps.")], quiet) == [3.0, 3.0, 3.0]
+    assert judge().score([KIND, RUDE, TextToJudge((), {}, "Perhaps.")], quiet) == [3.0, 3.0, 3.0]
     assert sum("logprobs" in body for body in chat.asked) == 1
 
 
@@ -111,7 +111,7 @@ def test_a_passing_fault_is_tried_again(judge: Make, chat: Chat, status: int) ->
 
 def test_after_two_retries_there_is_no_label_and_the_others_go_on(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: BUSY if "Perhaps" in str(body) else says("4")
-    assert judge().score([KIND, Judged((), {}, "Perhaps, perhaps."), RUDE], quiet) == [4.0, None, 4.0]
+    assert judge().score([KIND, TextToJudge((), {}, "Perhaps, perhaps."), RUDE], quiet) == [4.0, None, 4.0]
     assert sum("Perhaps" in str(body) for body in chat.asked) == 3
 
 
@@ -180,17 +180,17 @@ def test_an_endpoint_that_is_too_slow_from_the_start_is_a_fault_of_the_request(j
 
 def test_a_slow_answer_is_no_label(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: says("4", seconds=2.0 if "Perhaps" in str(body) else 0.0)
-    assert judge(timeout_seconds=1.5).score([KIND, Judged((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
+    assert judge(timeout_seconds=1.5).score([KIND, TextToJudge((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
 
 
 def test_garbage_is_no_label(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: says("I like both." if "Perhaps" in str(body) else "4")
-    assert judge().score([KIND, Judged((), {}, "Perhaps, perhaps."), RUDE], quiet) == [4.0, None, 4.0]
+    assert judge().score([KIND, TextToJudge((), {}, "Perhaps, perhaps."), RUDE], quiet) == [4.0, None, 4.0]
 
 
 def test_a_body_that_is_no_completion_is_no_label(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: Reply(b"<html>") if "Perhaps" in str(body) else says("4")
-    assert judge().score([KIND, Judged((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
+    assert judge().score([KIND, TextToJudge((), {}, "Perhaps, perhaps.")], quiet) == [4.0, None]
 
 
 def test_garbage_for_ever_is_a_fault_of_the_request_that_does_not_repeat_it(judge: Make, chat: Chat) -> None:
@@ -227,7 +227,7 @@ def test_a_request_that_no_form_makes_acceptable_is_a_fault_of_the_request(judge
 
 def test_a_text_that_is_too_long_for_the_model_is_no_label(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: Reply({"error": "context length"}, 400) if "long" in str(body) else says("4")
-    assert judge().score([Judged((), {}, "long " * 50), KIND], quiet) == [None, 4.0]
+    assert judge().score([TextToJudge((), {}, "long " * 50), KIND], quiet) == [None, 4.0]
     assert sum("long" in str(body) for body in chat.asked) == 1
 
 
@@ -236,7 +236,7 @@ REFUSED = Reply({"error": "content filter"}, 400)
 
 def test_texts_that_the_endpoint_refuses_have_no_label_and_the_others_go_on(judge: Make, chat: Chat) -> None:
     chat.answer = lambda body: REFUSED if "bad" in str(body) else says("4")
-    texts = [Judged((), {}, text) for text in ("bad", "bad.", "A longer text.", "And the longest, which is bad.")]
+    texts = [TextToJudge((), {}, text) for text in ("bad", "bad.", "A longer text.", "And the longest, which is bad.")]
     assert judge().score(texts, quiet) == [None, None, 4.0, None]
 
 
@@ -245,7 +245,7 @@ def test_an_endpoint_that_has_worked_is_not_at_fault_if_it_refuses_all_of_a_late
     working = judge()
     assert working.score([KIND], quiet) == [4.0]
     chat.asked.clear()
-    assert working.score([Judged((), {}, "bad")], quiet) == [None]
+    assert working.score([TextToJudge((), {}, "bad")], quiet) == [None]
     assert working.score([RUDE], quiet) == [4.0]
     assert "logprobs" not in chat.asked[-1], "the form that it accepted is kept"
 
@@ -255,14 +255,14 @@ def test_an_endpoint_that_accepts_other_parameters_now_is_asked_with_them(judge:
     chat.answer = lambda body: says("4")
     assert working.score([KIND], quiet) == [4.0]
     chat.answer = lambda body: REFUSED if "logprobs" in body else says("4")
-    assert working.score([RUDE, Judged((), {}, "Perhaps.")], quiet) == [4.0, 4.0]
+    assert working.score([RUDE, TextToJudge((), {}, "Perhaps.")], quiet) == [4.0, 4.0]
 
 
 def test_an_empty_answer_to_one_text_costs_the_others_no_parameters(judge: Make, chat: Chat) -> None:
     working = judge()
     chat.answer = lambda body: says("" if "bad" in str(body) else "4")
     assert working.score([KIND], quiet) == [4.0]
-    assert working.score([Judged((), {}, "bad"), RUDE], quiet) == [None, 4.0]
+    assert working.score([TextToJudge((), {}, "bad"), RUDE], quiet) == [None, 4.0]
     assert "logprobs" in chat.asked[-1]
 
 

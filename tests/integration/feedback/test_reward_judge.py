@@ -18,7 +18,7 @@ from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest
 from services.feedback.judges.choose import choose_judge
-from services.feedback.judges.judge import Judge, Judged
+from services.feedback.judges.judge import Judge, TextToJudge
 from services.feedback.steps.label import label
 from tests.feedback import BAD, GOOD, Step, quiet, row, trained_judge
 from tests.tiny_tokenizers import END
@@ -30,8 +30,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
     return Path(trained_judge(tmp_path_factory.mktemp("reward"), tiny_model).uri)
 
 
-def judged(*texts: str) -> Sequence[Judged]:
-    return [Judged((Message(role="user", content="help with this"),), {}, text) for text in texts]
+def judged(*texts: str) -> Sequence[TextToJudge]:
+    return [TextToJudge((Message(role="user", content="help with this"),), {}, text) for text in texts]
 
 
 def settings(model: Path, **more: Any) -> dict[str, Any]:

@@ -49,12 +49,12 @@ async def test_a_requested_label_step_becomes_facts_of_its_job(
         settings=step.context("label", candidates(), {**BY_RULES, "margin": 3}).task.settings,
     )  # fmt: skip
 
-    async def story() -> list[Event]:
+    async def history() -> list[Event]:
         events = await read_events(kafka, JOBS.name)
         return [e for e in events if e.correlation_id == job_id and e.source == "neuroweaver/feedback"]
 
     async def ended() -> bool:
-        return sum(isinstance(event.data, StepCompleted | StepFailed) for event in await story()) == 2
+        return sum(isinstance(event.data, StepCompleted | StepFailed) for event in await history()) == 2
 
     service = app.build(settings(database_url, kafka, home, unique("feedback").replace("-", "_")))
     http = application([service])
@@ -71,7 +71,8 @@ async def test_a_requested_label_step_becomes_facts_of_its_job(
             missing = await client.get("/feedback/no-such-job")
 
     by_step = {
-        name: [event for event in await story() if event.subject == f"{job_id}/{name}/1"] for name in ("label", "hopeless")
+        name: [event for event in await history() if event.subject == f"{job_id}/{name}/1"]
+        for name in ("label", "hopeless")
     }
     assert [type(event.data) for event in by_step["label"]] == [StepStarted, FeedbackRecorded, StepCompleted]
     assert [event.sequence for event in by_step["label"]] == [1, 2, 3]

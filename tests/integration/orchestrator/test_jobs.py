@@ -44,10 +44,10 @@ async def test_a_job_goes_its_way_to_the_registered_version(orchestrator: Orches
     job = await orchestrator.status("whole", "completed")
     assert (job["model"], job["version"]) == ("router", "1.0.0")
     assert [step["status"] for step in job["steps"]] == ["completed"] * 3
-    story = [event for event in await of_job(orchestrator, "whole") if event.source == orchestrator.source]
-    assert [event.type for event in story] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
-    assert [event.sequence for event in story] == [1, 2, 3, 4, 5]
-    train = story[2].data
+    history = [event for event in await of_job(orchestrator, "whole") if event.source == orchestrator.source]
+    assert [event.type for event in history] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
+    assert [event.sequence for event in history] == [1, 2, 3, 4, 5]
+    train = history[2].data
     assert isinstance(train, StepRequested)
     assert set(train.inputs) == {"dataset"}
 

@@ -16,6 +16,6 @@ async def test_after_a_restart_open_jobs_go_on_where_they_were(kafka: str, datab
     async with orchestrator.running():
         await orchestrator.complete(job_id, "train", "register")
         await orchestrator.status("job", "completed")
-    story = [event for event in await orchestrator.log() if event.source == orchestrator.source]
-    assert [event.type for event in story] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
-    assert [event.sequence for event in story] == [1, 2, 3, 4, 5]
+    history = [event for event in await orchestrator.log() if event.source == orchestrator.source]
+    assert [event.type for event in history] == ["JobAccepted.v2", *["StepRequested.v2"] * 3, "JobCompleted"]
+    assert [event.sequence for event in history] == [1, 2, 3, 4, 5]

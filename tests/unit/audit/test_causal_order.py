@@ -1,4 +1,4 @@
-"""A story tells every record once, causes before effects, and says what is odd about a record."""
+"""A history tells every record once, causes before effects, and says what is odd about a record."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -106,7 +106,7 @@ def test_of_the_events_whose_causes_are_told_the_earliest_comes_next(events: lis
         assert line.record.order == min(ready, default=line.record.order)
 
 
-def test_a_story_is_written_with_what_caused_what_and_where_it_lies() -> None:
+def test_a_history_is_written_with_what_caused_what_and_where_it_lies() -> None:
     text = list(history_lines(causal_groups([record("a"), record("b", "a", at=1500, offset=7)])))
     assert text[0] == "— job-1 —"
     assert text[2] == "2 ←1 1970-01-01 00:00:01.500 Type                text of b [t:0:7]"

@@ -14,7 +14,7 @@ from services.chassis.executor import dispatcher
 from services.chassis.executor.account import Account
 from services.chassis.executor.folders import account_of
 from services.chassis.executor.needs import Need
-from services.chassis.executor.slots import Counted, Machine, Place, Slots, machine_name
+from services.chassis.executor.slots import Allocation, Counted, Machine, Slots, machine_name
 from services.chassis.executor.work import Lease
 from services.chassis.process.health import Health
 
@@ -37,7 +37,7 @@ class Worker:
     def __init__(self) -> None:
         self.until: list[float] = []
 
-    async def work(self, lease: Lease, until: float, place: Place, stop: asyncio.Event) -> None:
+    async def work(self, lease: Lease, until: float, place: Allocation, stop: asyncio.Event) -> None:
         self.until.append(until)
 
 

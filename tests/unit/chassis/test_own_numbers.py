@@ -1,4 +1,4 @@
-"""Own events are one story wherever they lie; a number that comes back with another id is somebody else's."""
+"""Own events are one history wherever they lie; a number that comes back with another id is somebody else's."""
 
 from dataclasses import replace
 from datetime import UTC, datetime

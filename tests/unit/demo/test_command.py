@@ -27,7 +27,7 @@ from tests.unit.demo.fabricated import finished
 from tests.unit.demo.test_observed_job import ACCEPTED, JOB, observed
 
 
-class Surroundings:
+class Environment:
     """A stack that is only claimed, and a job that ends as it is told to."""
 
     def __init__(self, patch: pytest.MonkeyPatch, folder: Path) -> None:
@@ -51,10 +51,10 @@ class Surroundings:
         finally:
             self.stopped = True
 
-    def outsider(self, bootstrap: str, job_id: str) -> "Surroundings":
+    def outsider(self, bootstrap: str, job_id: str) -> "Environment":
         return self
 
-    async def __aenter__(self) -> "Surroundings":
+    async def __aenter__(self) -> "Environment":
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -68,9 +68,9 @@ class Surroundings:
 
 
 @pytest.fixture
-def around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Surroundings]:
+def around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Environment]:
     before = signal.getsignal(signal.SIGTERM)
-    yield Surroundings(monkeypatch, tmp_path)
+    yield Environment(monkeypatch, tmp_path)
     signal.signal(signal.SIGTERM, before)
 
 
@@ -84,7 +84,7 @@ def failed(*facts: EventData) -> Sequence[EventData]:
     return (ACCEPTED, *facts, JobFailed(job_id=JOB, step="prepare", fault=fault))
 
 
-def test_a_completed_job_prints_the_table_writes_the_reports_and_exits_0(around: Surroundings, tmp_path: Path) -> None:
+def test_a_completed_job_prints_the_table_writes_the_reports_and_exits_0(around: Environment, tmp_path: Path) -> None:
     around.ending = finished("rlaif", tmp_path / "artifacts")
     code, shown, _ = run()
     assert code == 0
@@ -95,7 +95,7 @@ def test_a_completed_job_prints_the_table_writes_the_reports_and_exits_0(around:
     assert around.stopped
 
 
-def test_with_json_standard_output_is_the_report_and_nothing_else(around: Surroundings, tmp_path: Path) -> None:
+def test_with_json_standard_output_is_the_report_and_nothing_else(around: Environment, tmp_path: Path) -> None:
     around.ending = finished("sft", tmp_path / "artifacts")
     code, shown, remarks = run("--json", "--pipeline", "sft", "--folder", "here")
     assert code == 0
@@ -104,7 +104,7 @@ def test_with_json_standard_output_is_the_report_and_nothing_else(around: Surrou
     assert "Publishing JobRequested" in remarks
 
 
-def test_a_failed_job_says_why_leaves_no_report_stops_the_stack_and_exits_1(around: Surroundings, tmp_path: Path) -> None:
+def test_a_failed_job_says_why_leaves_no_report_stops_the_stack_and_exits_1(around: Environment, tmp_path: Path) -> None:
     around.ending = observed(*failed())
     code, shown, _ = run()
     assert code == 1
@@ -114,14 +114,14 @@ def test_a_failed_job_says_why_leaves_no_report_stops_the_stack_and_exits_1(arou
     assert around.stopped
 
 
-def test_a_failed_job_prints_nothing_on_standard_output_with_json(around: Surroundings) -> None:
+def test_a_failed_job_prints_nothing_on_standard_output_with_json(around: Environment) -> None:
     around.ending = observed(*failed())
     code, shown, remarks = run("--json")
     assert (code, shown) == (1, "")
     assert "no such column" in remarks
 
 
-def test_ctrl_c_exits_130_after_the_stack_was_stopped(around: Surroundings) -> None:
+def test_ctrl_c_exits_130_after_the_stack_was_stopped(around: Environment) -> None:
     around.ending = KeyboardInterrupt()
     code, _, remarks = run()
     assert code == 130
@@ -130,7 +130,7 @@ def test_ctrl_c_exits_130_after_the_stack_was_stopped(around: Surroundings) -> N
 
 
 @pytest.mark.parametrize("missing", ["stack", "model"])
-def test_what_is_missing_in_the_end_is_said_in_one_sentence(around: Surroundings, tmp_path: Path, missing: str) -> None:
+def test_what_is_missing_in_the_end_is_said_in_one_sentence(around: Environment, tmp_path: Path, missing: str) -> None:
     done = finished("sft", tmp_path / "artifacts")
     around.ending = Stranded("the stack ended") if missing == "stack" else replace(done, registered=None)
     code, _, remarks = run("--pipeline", "sft")

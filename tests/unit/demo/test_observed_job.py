@@ -110,7 +110,7 @@ def test_a_late_word_of_a_replaced_attempt_or_an_ended_one_changes_nothing() -> 
     assert ended.steps["prepare"].progress is None
 
 
-def test_the_story_is_told_when_job_model_and_alias_are_known_in_any_order() -> None:
+def test_the_history_is_told_when_job_model_and_alias_are_known_in_any_order() -> None:
     assert not observed(ASKED, ACCEPTED, COMPLETED).complete
     assert not observed(ASKED, ACCEPTED, COMPLETED, REGISTERED).complete
     assert observed(ASKED, ACCEPTED, COMPLETED, REGISTERED, PROMOTED).complete

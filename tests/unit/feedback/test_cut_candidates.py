@@ -5,7 +5,7 @@ from typing import Any
 from schemas.lines import Candidates
 from schemas.recipes.feedback import FeedbackSettings
 from services.feedback.groups import CandidateGroup, group
-from services.feedback.judges.judge import Judged, Tick
+from services.feedback.judges.judge import TextToJudge, Tick
 from services.feedback.labelling import Labelled, label_groups, labels, preferences
 from services.feedback.report import label_report, without_pairs
 from tests.feedback import quiet, row
@@ -16,7 +16,7 @@ class Longest:
 
     name = "longest"
 
-    def score(self, texts: list[Judged], tick: Tick) -> list[float | None]:
+    def score(self, texts: list[TextToJudge], tick: Tick) -> list[float | None]:
         return [float(len(text.text)) for text in texts]
 
 

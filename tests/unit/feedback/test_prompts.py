@@ -7,14 +7,14 @@ import pytest
 from schemas.lines import Message
 from schemas.recipes.feedback import Rubric
 from services.feedback.judges import prompts
-from services.feedback.judges.judge import Judged, Orders
+from services.feedback.judges.judge import Orders, TextToJudge
 
 RUBRIC = Rubric(principle="Be kind.", opposite="Be rude.")
 PROMPT = (Message(role="system", content="Answer with JSON."), Message(role="user", content="Where is my kettle?"))
 
 
-def judged(text: str) -> Judged:
-    return Judged(PROMPT, {}, text)
+def judged(text: str) -> TextToJudge:
+    return TextToJudge(PROMPT, {}, text)
 
 
 def test_a_comparison_shows_rubric_request_and_both_texts_but_no_instruction_to_the_answerer() -> None:

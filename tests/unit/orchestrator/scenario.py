@@ -1,4 +1,4 @@
-"""Given facts, when something happens, then events: a job's story told to the domain through the chassis' unit of work."""
+"""Given facts, when something happens, then events: a job's history told to the domain through the chassis' unit of work."""
 
 from collections import Counter
 from collections.abc import Mapping

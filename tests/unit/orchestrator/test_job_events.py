@@ -258,7 +258,7 @@ async def test_who_comes_back_is_told_the_job_only_where_it_is_another() -> None
     assert await hears(await listen(job_events, "job", "another")) == first
 
 
-def test_a_story_that_ended_says_so_once_and_to_everybody() -> None:
+def test_a_history_that_ended_says_so_once_and_to_everybody() -> None:
     row = JobRow("job", STATE, 1, START)
     view = job_view(row)
     running = next_stream(None, view, job_progress(row, []))

@@ -1,4 +1,4 @@
-"""Live state and replayed state are equal: rules 1 and 2 of docs/architecture.md, over random stories."""
+"""Live state and replayed state are equal: rules 1 and 2 of docs/architecture.md, over random histories."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -35,7 +35,7 @@ MOVES = (
 
 
 class RandomScenario:
-    """A random story on a log: facts arrive late, executors answer what they were asked, in any order and also too late."""
+    """A random history on a log: facts arrive late, executors answer what they were asked, in any order and also too late."""
 
     def __init__(self, moves: Sequence[tuple[str, int, int | None]], valid: bool) -> None:
         self.scenario = JobScenario()
@@ -111,7 +111,7 @@ class RandomScenario:
         self.relayed = until
 
 
-STORIES = st.builds(
+HISTORIES = st.builds(
     RandomScenario,
     st.lists(
         st.tuples(st.sampled_from(MOVES), st.integers(0, 5), st.sampled_from((0, 0, 1, None))), min_size=8, max_size=50
@@ -128,7 +128,7 @@ def interleaved(random_scenario: RandomScenario, order: Sequence[bool]) -> list[
 
 
 @settings(max_examples=examples(200))
-@given(STORIES, st.lists(st.booleans(), max_size=120))
+@given(HISTORIES, st.lists(st.booleans(), max_size=120))
 def test_a_replay_in_any_order_of_the_topics_gives_the_live_state(
     random_scenario: RandomScenario, order: list[bool]
 ) -> None:
@@ -145,7 +145,7 @@ class NeverDecides(JobDomain):
         raise AssertionError("decide was called in a replay")
 
 
-@given(STORIES, st.lists(st.booleans(), max_size=120))
+@given(HISTORIES, st.lists(st.booleans(), max_size=120))
 def test_a_replay_through_the_wire_never_decides_and_gives_the_live_rows(
     random_scenario: RandomScenario, order: list[bool]
 ) -> None:
@@ -174,7 +174,7 @@ def _fold_without_deciding(unit: UnitOfWork, incoming: Incoming) -> None:
 
 
 @settings(max_examples=examples(200))
-@given(STORIES, st.integers(0, 200))
+@given(HISTORIES, st.integers(0, 200))
 def test_any_cut_of_the_log_in_any_order_can_be_folded(random_scenario: RandomScenario, cut: int) -> None:
     log = [*random_scenario.jobs, *random_scenario.requests]
     state = JobState()
@@ -185,7 +185,7 @@ def test_any_cut_of_the_log_in_any_order_can_be_folded(random_scenario: RandomSc
 
 
 @settings(max_examples=examples(200))
-@given(STORIES)
+@given(HISTORIES)
 def test_a_job_ends_once_and_after_each_retry_once_more_and_every_attempt_is_requested_once(
     random_scenario: RandomScenario,
 ) -> None:
@@ -203,7 +203,7 @@ def test_a_job_ends_once_and_after_each_retry_once_more_and_every_attempt_is_req
         assert {event.type for event in rest} <= {"JobControlRefused"}
 
 
-@given(STORIES)
+@given(HISTORIES)
 def test_a_job_whose_executors_are_silent_ends_by_its_deadline(random_scenario: RandomScenario) -> None:
     scenario = random_scenario.scenario
     for _ in range(10):
@@ -213,14 +213,14 @@ def test_a_job_whose_executors_are_silent_ends_by_its_deadline(random_scenario: 
     assert not any(attempt.open for _, _, attempt in scenario.state.asked_attempts())
 
 
-@given(STORIES)
+@given(HISTORIES)
 def test_a_state_survives_its_json(random_scenario: RandomScenario) -> None:
     state = random_scenario.scenario.state
     assert JobState.model_validate_json(state.model_dump_json()) == state
 
 
-def test_the_stories_reach_every_ending() -> None:
-    """The properties above would be empty if random stories never got anywhere."""
+def test_the_histories_reach_every_ending() -> None:
+    """The properties above would be empty if random histories never got anywhere."""
     complete = [("complete", number, None) for number in range(6)]
     endings = {
         RandomScenario([*complete, *complete, *complete], True).scenario.state.status,

@@ -6,14 +6,14 @@ import pytest
 
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
-from services.trainer.data.layouts import Learns, Reading, reading_of
+from services.trainer.data.layouts import Learns, RowReading, reading_of
 
 CHAT = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 TALK = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
 SECRET = "a name that is nobody's business"
 
 
-def reading(*rows: dict[str, Any], learns: Learns = "answers", **given: Any) -> Reading:
+def reading(*rows: dict[str, Any], learns: Learns = "answers", **given: Any) -> RowReading:
     return reading_of(DatasetSettings.model_validate({"reference": "x", **given}), rows, learns)
 
 

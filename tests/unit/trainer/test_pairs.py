@@ -8,7 +8,7 @@ import pytest
 from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
 from services.trainer.data.layouts import reading_of
-from services.trainer.data.mapping import Example, example_of
+from services.trainer.data.mapping import StoredExample, example_of
 from services.trainer.data.raw import RawRow
 
 USER, GOOD, BAD = (
@@ -20,7 +20,7 @@ CALLS: dict[str, Any] = {"role": "assistant", "tool_calls": [CALL]}
 CALLS_OTHERS: dict[str, Any] = {"role": "assistant", "tool_calls": [{"function": {"name": "door", "arguments": {}}}]}
 
 
-def read(values: dict[str, Any], **given: Any) -> Example:
+def read(values: dict[str, Any], **given: Any) -> StoredExample:
     settings = DatasetSettings.model_validate({"reference": "x", **given})
     return example_of(RawRow("a place", values), "row-1", settings, reading_of(settings, [values], "labels"))
 

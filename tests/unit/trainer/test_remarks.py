@@ -6,7 +6,7 @@ import pytest
 
 from schemas.lines import Message, Row
 from schemas.recipes.dataset import DatasetSettings
-from services.trainer.data.findings import Findings
+from services.trainer.data.findings import RowFindings
 from services.trainer.data.layouts import reading_of
 from services.trainer.data.mapping import example_of
 from services.trainer.data.raw import RawRow
@@ -95,7 +95,7 @@ def test_a_column_with_a_mask_of_its_own_is_told() -> None:
 
 
 def test_rows_with_one_remark_are_told_together_and_of_very_many_remarks_only_some_are_kept() -> None:
-    found = Findings(DatasetSettings(reference="x"), 64)
+    found = RowFindings(DatasetSettings(reference="x"), 64)
     for number in range(200):
         found.remark("every row is odd", f"line {number}")
         found.remark(f"role {number}", f"line {number}")

@@ -5,19 +5,19 @@ import random
 import pytest
 
 from schemas.lines import Message, Row
-from services.trainer.data.mapping import Example
+from services.trainer.data.mapping import StoredExample
 from services.trainer.data.prepared import said
 from services.trainer.data.sameness import Sameness, SeenRows
 
 
 def example(
     prompt: str, completion: str, rejected: str | None = None, label: bool | None = None, **columns: str
-) -> Example:
+) -> StoredExample:
     row = Row(id="1", messages=(Message(role="user", content=prompt),), completion=completion, columns=columns)
-    return Example(row, rejected, label)
+    return StoredExample(row, rejected, label)
 
 
-def found(*examples: Example, test: tuple[Example, ...] = (), leave_out: bool = False) -> Sameness:
+def found(*examples: StoredExample, test: tuple[StoredExample, ...] = (), leave_out: bool = False) -> Sameness:
     seen = SeenRows(leave_out=leave_out)
     for one in examples:
         seen.note("train", one.row, *said(one))
@@ -46,7 +46,7 @@ def test_a_repetition_has_all_columns_equal() -> None:
     ],
 )
 def test_rows_contradict_where_they_say_different_things_of_one_subject(
-    first: Example, second: Example, contradict: bool
+    first: StoredExample, second: StoredExample, contradict: bool
 ) -> None:
     assert found(first, example("else", "x"), second).contradicting == (2 if contradict else 0)
 

@@ -25,7 +25,7 @@ from services.trainer import settings as trainer_settings
 from services.trainer.settings import TrainerSettings
 from services.trainer.tracking.described import machine_values, params_of, result_metrics
 from services.trainer.tracking.messages import Begun, Ended, Lost, Told
-from services.trainer.tracking.recorder import Inbox, record
+from services.trainer.tracking.recorder import UnreadMessages, record
 from services.trainer.tracking.runs import Runs
 from services.trainer.tracking.tracked import Tracked
 from services.trainer.tracking.tracker import Tracker
@@ -131,7 +131,7 @@ def test_the_recorder_says_once_that_the_server_is_away_and_once_that_it_is_back
         def counted(self) -> int:
             return 0
 
-    class AtOnce(Inbox):
+    class AtOnce(UnreadMessages):
         def take(self, seconds: float) -> list[Told]:
             return []
 

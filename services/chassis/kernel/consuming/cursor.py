@@ -19,7 +19,7 @@ from typing import Literal
 from services.chassis.kernel.consuming.identity.examine import PartitionStop
 
 State = Literal["unsought", "sought", "reading", "stopped"]
-Step = Literal["next", "jump", "doubt"]
+Continuation = Literal["next", "jump", "doubt"]
 """What the first offset of a poll means. next: the poll follows directly. jump: it follows if the log has nothing readable
 between. doubt: it does not follow, so the partition must be sought again."""
 
@@ -58,7 +58,7 @@ class PartitionCursor:
         trouble = self.trouble if self.trouble and self.trouble.lasts_at(offset) else None
         return replace(self, epoch=epoch, state="sought", next_offset=offset, may_jump=by_poller, trouble=trouble)
 
-    def step(self, first: int) -> Step:
+    def step(self, first: int) -> Continuation:
         """What a poll that begins at `first` means."""
         if self.state not in ("sought", "reading") or self.next_offset is None or first < self.next_offset:
             return "doubt"

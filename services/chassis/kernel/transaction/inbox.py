@@ -16,7 +16,7 @@ from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import Domain, is_own
 from services.chassis.kernel.records import Record, RecordId, appended_at, record_id_of
 from services.chassis.kernel.statements import INBOX_WINDOW
-from services.chassis.kernel.store import Entry, Sighting
+from services.chassis.kernel.store import InboxEntry, Sighting
 from services.chassis.postgres.transactions import Session
 
 
@@ -58,17 +58,17 @@ class Sightings:
 class InboxEntries:
     """Records to enter in the inbox. The first of each identity is entered; the record that counts for it decides about the others."""
 
-    pending: dict[bytes, Sequence[Entry]] = field(default_factory=dict)
+    pending: dict[bytes, Sequence[InboxEntry]] = field(default_factory=dict)
     duplicates: set[RecordId] = field(default_factory=set)
     """Ids of the records found to be duplicates so far."""
 
     def add(self, record: Record, event: Event) -> None:
         """Add a record, in the order of its partition."""
-        entry = Entry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
+        entry = InboxEntry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
         self.pending[entry.identity] = (*self.pending.get(entry.identity, ()), entry)
 
     @property
-    def next(self) -> Sequence[Entry]:
+    def next(self) -> Sequence[InboxEntry]:
         """The entries to insert now, under the locks of the positions; empty when all are decided."""
         return [entries[0] for entries in self.pending.values()]
 
@@ -103,12 +103,12 @@ async def counted_instead(connection: Session, domain: Domain, record: Record, e
     """The offset of a later record that was applied in place of `record` while `record` was blocked; None where there is none."""
     if exempt(domain, event):
         return None
-    entry = Entry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
+    entry = InboxEntry(event.source, event.id, identity(record, event), record_id_of(record), appended_at(record))
     counts = (await store.enter_inbox(connection, [entry]))[entry.identity]
     return counts.offset if counts.offset > record.offset and repeats(counts, entry.sighting) else None
 
 
-def _left(counts: Sighting, entries: Sequence[Entry], found: set[RecordId]) -> Sequence[Entry]:
+def _left(counts: Sighting, entries: Sequence[InboxEntry], found: set[RecordId]) -> Sequence[InboxEntry]:
     """Adds the duplicates among `entries` to `found`, given the record that counts for the first; returns the rest, from the first
     entry beyond the window on, which counts anew."""
     first, *rest = entries

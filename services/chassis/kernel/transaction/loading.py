@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.chassis.kernel import store
 from services.chassis.kernel.aggregate import AggregateType, Domain, Ref
-from services.chassis.kernel.store import Entry, Sighting
+from services.chassis.kernel.store import InboxEntry, Sighting
 from services.chassis.kernel.transaction import statements
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow, UnparsedState
 from services.chassis.postgres.transactions import Session
@@ -26,7 +26,9 @@ class LockedRows(NamedTuple):
     """The record that counts for each identity of the entries: an earlier one, or the one entered."""
 
 
-async def lock_rows(connection: Session, domain: Domain, refs: Iterable[Ref], entries: Sequence[Entry] = ()) -> LockedRows:
+async def lock_rows(
+    connection: Session, domain: Domain, refs: Iterable[Ref], entries: Sequence[InboxEntry] = ()
+) -> LockedRows:
     """The rows of `refs`, inserted where absent, locked in order until the transaction ends; before them `entries`, one of each
     identity, are entered in the inbox."""
     rows: dict[Ref, AggregateRow] = {}

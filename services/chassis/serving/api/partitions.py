@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from schemas.base import Storable, Strict
 from services.chassis.kernel.operations.partitions.listing import PartitionView, listed
-from services.chassis.kernel.operations.partitions.reading import Reading
+from services.chassis.kernel.operations.partitions.reading import ConsumedTopics
 from services.chassis.kernel.operations.partitions.stepping import (
     CannotStepOver,
     NotStopped,
@@ -31,7 +31,7 @@ class StepOverRequest(Strict):
     by: Storable = Field(min_length=1, max_length=256, description="Who decides this.")
 
 
-def partition_router(engine: AsyncEngine, reading: Reading) -> APIRouter:
+def partition_router(engine: AsyncEngine, reading: ConsumedTopics) -> APIRouter:
     """Routes under `/partitions/<service>`."""
     service = reading.service
     refusals = problems(409)

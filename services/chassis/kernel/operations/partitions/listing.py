@@ -10,7 +10,7 @@ from schemas.base import Frozen
 from services.chassis.kernel import log
 from services.chassis.kernel.consuming.identity.examine import Cause
 from services.chassis.kernel.consuming.lag import Reach
-from services.chassis.kernel.operations.partitions.reading import ComparedPositions, Reading, compared_positions
+from services.chassis.kernel.operations.partitions.reading import ComparedPositions, ConsumedTopics, compared_positions
 from services.chassis.kernel.records import Partition
 
 State = Literal["at its end", "behind", "stands"]
@@ -43,7 +43,7 @@ class PartitionView(Frozen):
     )
 
 
-async def _behind(reading: Reading, found: ComparedPositions) -> set[Partition]:
+async def _behind(reading: ConsumedTopics, found: ComparedPositions) -> set[Partition]:
     """Partitions that have records left to read, by the same rule as readiness and lag."""
     ranges = {p: (max(found.positions.get(p, 0), span.begin), span.end) for p, span in found.now.spans.items()}
     read = await log.passed(reading.cluster, {p: (first, end) for p, (first, end) in ranges.items() if first < end})
@@ -55,7 +55,7 @@ async def _behind(reading: Reading, found: ComparedPositions) -> set[Partition]:
     return behind | (found.positions.keys() - ranges.keys())
 
 
-async def listed(engine: AsyncEngine, reading: Reading) -> list[PartitionView]:
+async def listed(engine: AsyncEngine, reading: ConsumedTopics) -> list[PartitionView]:
     """Return all partitions that the service reads, in order. Raises NoIdentity and the servers' errors."""
     async with engine.connect() as connection:
         found = await compared_positions(connection, reading)

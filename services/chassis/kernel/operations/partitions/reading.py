@@ -14,7 +14,7 @@ from services.chassis.kernel.records import Partition
 
 
 @dataclass(frozen=True)
-class Reading:
+class ConsumedTopics:
     """The topics that a service reads, and the database of its positions."""
 
     service: str
@@ -34,7 +34,7 @@ class LogNow:
     """First and end offsets of every partition that exists."""
 
 
-async def look(reading: Reading) -> LogNow:
+async def look(reading: ConsumedTopics) -> LogNow:
     """Read the identity and the offsets of the log. Raises NoIdentity and the broker's errors."""
     found = await ask_once(reading.cluster, reading.topics)
     spans = await log.bounds(reading.cluster, found.topics)
@@ -63,7 +63,7 @@ class ComparedPositions:
     """The log that the positions are compared with."""
 
 
-async def compared_positions(connection: AsyncConnection, reading: Reading) -> ComparedPositions:
+async def compared_positions(connection: AsyncConnection, reading: ConsumedTopics) -> ComparedPositions:
     """Read the positions from the database, then compare them with the log. Raises NoIdentity and the servers' errors.
 
     Positions are read before ends, and both only grow: so a position beyond its end is an error, not a race.
@@ -72,14 +72,14 @@ async def compared_positions(connection: AsyncConnection, reading: Reading) -> C
     return compared(reading, kept, await look(reading))
 
 
-async def stored_positions(connection: AsyncConnection, reading: Reading) -> StoredPositions:
+async def stored_positions(connection: AsyncConnection, reading: ConsumedTopics) -> StoredPositions:
     """Read positions, log identities and stops from the database. Raises its errors."""
     known = await store.positions(connection)
     positions = {partition: offset for partition, offset in known.items() if partition[0] in reading.topics}
     return StoredPositions(positions, await rows.kept(connection), await rows.stored_stops(connection))
 
 
-def compared(reading: Reading, stored: StoredPositions, now: LogNow) -> ComparedPositions:
+def compared(reading: ConsumedTopics, stored: StoredPositions, now: LogNow) -> ComparedPositions:
     """Compares the stored positions with the log."""
     found = stops_of(reading.service, stored.positions, stored.kept, now.found, now.spans)
     reported = {
@@ -90,6 +90,6 @@ def compared(reading: Reading, stored: StoredPositions, now: LogNow) -> Compared
     return ComparedPositions(stored.positions, stored.kept, stored.stops, reported | found, now)
 
 
-def engine_of(reading: Reading) -> AsyncEngine:
+def engine_of(reading: ConsumedTopics) -> AsyncEngine:
     """Return an engine on the service's database; the caller disposes of it."""
     return store.connect(reading.database_url, pool_size=2)

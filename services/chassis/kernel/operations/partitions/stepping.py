@@ -22,8 +22,8 @@ from services.chassis.kernel.deadletters import repository as letters
 from services.chassis.kernel.log import LogReadStalled
 from services.chassis.kernel.operations.partitions.reading import (
     ComparedPositions,
+    ConsumedTopics,
     LogNow,
-    Reading,
     compared,
     compared_positions,
     look,
@@ -50,7 +50,9 @@ class SteppedOver(Frozen):
     said: str = Field(description="What the service skips, and the offset from which it continues.")
 
 
-async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition, reason: str, by: str) -> SteppedOver:
+async def step_over(
+    engine: AsyncEngine, reading: ConsumedTopics, partition: Partition, reason: str, by: str
+) -> SteppedOver:
     """Let the service continue after the cause that stops the partition.
 
     Raises NotStopped, CannotStepOver and the servers' errors.
@@ -88,7 +90,7 @@ async def step_over(engine: AsyncEngine, reading: Reading, partition: Partition,
     return SteppedOver(topic=partition[0], partition=partition[1], fact=fact.type_name(), said=summary_of(fact))
 
 
-def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -> PartitionStop:
+def _stop_of(reading: ConsumedTopics, partition: Partition, found: ComparedPositions) -> PartitionStop:
     """Return the partition's stop, which can be stepped over. Raises NotStopped and CannotStepOver."""
     now, stop = found.now, found.stops.get(partition)
     if stop is None:
@@ -113,7 +115,7 @@ def _stop_of(reading: Reading, partition: Partition, found: ComparedPositions) -
     return stop
 
 
-async def _record_at(reading: Reading, partition: Partition, stop: PartitionStop, now: LogNow) -> Record | None:
+async def _record_at(reading: ConsumedTopics, partition: Partition, stop: PartitionStop, now: LogNow) -> Record | None:
     """Return the record that stops the partition; None where another cause does, or where no record can be read."""
     span = now.spans.get(partition)
     if stop.cause != "record" or span is None:
@@ -128,7 +130,7 @@ async def _record_at(reading: Reading, partition: Partition, stop: PartitionStop
     return None
 
 
-def _discarded(reading: Reading, record: Record, stop: PartitionStop, reason: str, by: str) -> RecordDiscarded:
+def _discarded(reading: ConsumedTopics, record: Record, stop: PartitionStop, reason: str, by: str) -> RecordDiscarded:
     event = _event_in(record)
     return RecordDiscarded(
         service=reading.service,
@@ -152,7 +154,7 @@ def _event_in(record: Record) -> Event | None:
     return event if isinstance(event, Event) else None
 
 
-def _skipped(reading: Reading, partition: Partition, stop: PartitionStop, reason: str, by: str) -> RecordsSkipped:
+def _skipped(reading: ConsumedTopics, partition: Partition, stop: PartitionStop, reason: str, by: str) -> RecordsSkipped:
     assert stop.next_offset is not None
     return RecordsSkipped(
         service=reading.service,
@@ -168,7 +170,7 @@ def _skipped(reading: Reading, partition: Partition, stop: PartitionStop, reason
 
 async def _accept(
     connection: AsyncConnection,
-    reading: Reading,
+    reading: ConsumedTopics,
     partition: Partition,
     stop: PartitionStop,
     found: ComparedPositions,
