@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,26 @@ class Architecture:
     def context_length(self) -> int | None:
         """The most tokens that the model reads; None if it has no limit."""
         return context_length(self.config)
+
+    def within(self, tokens: int) -> int:
+        """Return so many tokens, or as many as the model reads if it reads fewer."""
+        limit = self.context_length
+        return tokens if limit is None else min(tokens, limit)
+
+    @property
+    def parameters(self) -> int:
+        """The number of its weights. Raises BaseFault."""
+        return self._sizes[0]
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of logits of a token. Raises BaseFault."""
+        return self._sizes[1]
+
+    @cached_property
+    def _sizes(self) -> tuple[int, int]:
+        model = self.empty()
+        return sum(weight.numel() for weight in model.parameters()), int(model.get_output_embeddings().weight.shape[0])
 
     @property
     def attention(self) -> str:

@@ -15,7 +15,6 @@ from services.trainer.modelling.generation_memory import (
     InferenceEstimate,
     activation_bytes,
     at_its_peak,
-    vocabulary_of,
 )
 
 _MADE = 8.0
@@ -46,16 +45,15 @@ def compression_estimate(
     Raises BaseFault as building the model does.
     """
     made = max(_MADE, _READ_BACK + _IN_GGUF[settings.gguf_type]) if settings.method == "gguf" else _MADE
-    parameters = sum(weight.numel() for weight in architecture.empty().parameters())
     tokens = compared.rows * compared.length
     return at_its_peak(
         architecture,
         dtype,
         device,
         cache=0,
-        logits=SCORED * vocabulary_of(architecture) * tokens,
+        logits=SCORED * architecture.vocabulary * tokens,
         activations=activation_bytes(architecture, tokens, dtype),
-        copies=round((made - dtype.itemsize) * parameters),
+        copies=round((made - dtype.itemsize) * architecture.parameters),
         full=adapted,
         files=0,
     )

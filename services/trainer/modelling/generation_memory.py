@@ -84,7 +84,7 @@ def generation_estimate(
         dtype,
         device,
         cache=round(_GROWING * cache_bytes(architecture, tokens, dtype)),
-        logits=vocabulary_of(architecture) * max(sampled, SCORED * batch.scored),
+        logits=architecture.vocabulary * max(sampled, SCORED * batch.scored),
         activations=activation_bytes(architecture, batch.prompts * batch.prompt_length, dtype),
         full=adapted,
         files=files,
@@ -96,9 +96,8 @@ def at_its_peak(
     cache: int, logits: int, activations: int, full: bool, files: int, copies: int = 0,
 ) -> InferenceEstimate:  # fmt: skip
     """Return the estimate of a step that computes with these. `full`: its weights are first loaded in fp32, whatever it computes in."""
-    parameters = sum(weight.numel() for weight in architecture.empty().parameters())
-    weights = parameters * dtype.itemsize
-    loaded = 4 * parameters if full else weights
+    weights = architecture.parameters * dtype.itemsize
+    loaded = 4 * architecture.parameters if full else weights
     computes = weights + cache + logits + activations + copies
     merging = (loaded if device == "cpu" else max(0, loaded - computes)) if full else 0
     reads = loaded + _mapped(files, loaded) if files else 0
@@ -125,8 +124,3 @@ def cache_bytes(architecture: Architecture, tokens: int, dtype: torch.dtype) -> 
 def activation_bytes(architecture: Architecture, tokens: int, dtype: torch.dtype) -> int:
     """Return the bytes of activations of tokens that are read at once."""
     return _READ * tokens * int(architecture.config.get_text_config().hidden_size) * dtype.itemsize
-
-
-def vocabulary_of(architecture: Architecture) -> int:
-    """Return the number of logits of a token."""
-    return int(architecture.empty().get_output_embeddings().weight.shape[0])

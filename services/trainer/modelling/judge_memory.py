@@ -15,7 +15,6 @@ from services.trainer.modelling.generation_memory import (
     activation_bytes,
     at_its_peak,
     cache_bytes,
-    vocabulary_of,
 )
 
 _REPEATED = 2
@@ -62,7 +61,7 @@ def judge_estimate(
         dtype,
         device,
         cache=_REPEATED * cache_bytes(architecture, rows * (before + read), dtype) if before else 0,
-        logits=BYTES_PER_LOGIT * vocabulary_of(architecture) * rows * scored,
+        logits=BYTES_PER_LOGIT * architecture.vocabulary * rows * scored,
         activations=activation_bytes(architecture, rows * read, dtype) + rows * read**2,
         full=feedback.judge.reward_model is not None,
         files=files,
@@ -71,21 +70,17 @@ def judge_estimate(
 
 def judged_batch(architecture: Architecture, feedback: FeedbackSettings, texts: Judged) -> JudgedBatch:
     """Return the largest batch. A text that the model cannot read is not judged, so none is longer than its context."""
-    judge, rubric, limit = feedback.judge, feedback.rubric, architecture.context_length
+    judge, rubric = feedback.judge, feedback.rubric
     criteria = max(_tokens(rubric.principle), _tokens(rubric.opposite))
     if judge.reward_model is not None:
-        return JudgedBatch(judge.batch_size, _within(texts.prompt + texts.answer, limit), 0, 0)
+        return JudgedBatch(judge.batch_size, architecture.within(texts.prompt + texts.answer), 0, 0)
     if judge.scoring == "likelihood":
-        answer = _within(texts.answer, limit)
-        rows = min(judge.batch_size, rows_of_logits(answer, vocabulary_of(architecture)))
+        answer = architecture.within(texts.answer)
+        rows = min(judge.batch_size, rows_of_logits(answer, architecture.vocabulary))
         return JudgedBatch(rows, answer, answer, criteria)
     asked = _tokens(rubric.principle) + _tokens(rubric.opposite) + texts.prompt + texts.together * texts.answer + _WORDS
-    rows = min(judge.batch_size, rows_of_logits(1, vocabulary_of(architecture)))
-    return JudgedBatch(rows, _within(asked, limit), 1, 0)
-
-
-def _within(tokens: int, limit: int | None) -> int:
-    return tokens if limit is None else min(tokens, limit)
+    rows = min(judge.batch_size, rows_of_logits(1, architecture.vocabulary))
+    return JudgedBatch(rows, architecture.within(asked), 1, 0)
 
 
 def _tokens(text: str) -> int:

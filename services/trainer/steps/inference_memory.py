@@ -33,14 +33,14 @@ def decoders() -> int:
 def sampling_memory(model: LoadedFiles, sampling: SamplingSettings, prompt: int) -> tuple[Decoded, InferenceEstimate]:
     """Return the estimate of a step of kind sample, whose prompts have at most so many tokens."""
     prompts = min(sampling.prompts, sampling.batch_size * decoders())
-    batch = Decoded(prompts, sampling.n, _within(prompt, model), sampling.max_new_tokens, 0, sampling.top_p < 1)
+    batch = Decoded(prompts, sampling.n, model.architecture.within(prompt), sampling.max_new_tokens, 0, sampling.top_p < 1)
     return batch, _generation(model, batch, "auto")
 
 
 def evaluation_memory(model: LoadedFiles, settings: EvaluationSettings, row: int) -> tuple[Decoded, InferenceEstimate]:
     """Return the estimate of a step of kind evaluate, whose rows have at most so many tokens, and references as many. The tasks of the
     harness are not counted, because their rows are not known yet."""
-    longest = _within(row, model)
+    longest = model.architecture.within(row)
     rows = settings.batch_size if settings.rows is None else min(settings.batch_size, settings.rows)
     scored = rows * longest if "loss" in settings.metrics else 0
     batch = Decoded(rows * decoders(), 1 + settings.samples, longest, settings.max_new_tokens, scored, False)
@@ -60,7 +60,7 @@ def compression_memory(
 ) -> tuple[Compared, InferenceEstimate]:
     """Return the estimate of a step of kind compress, which compares on rows of at most so many tokens; None: on none."""
     where = device()
-    compared = Compared(0, 0) if row is None else Compared(min(OBSERVED, settings.rows), _within(row, model))
+    compared = Compared(0, 0) if row is None else Compared(min(OBSERVED, settings.rows), model.architecture.within(row))
     dtype = compute_dtype("auto", where)
     return compared, compression_estimate(model.architecture, settings, compared, dtype, where.type, adapted=model.adapted)
 
@@ -69,8 +69,3 @@ def _generation(model: LoadedFiles, batch: Decoded, precision: Precision) -> Inf
     where = device()
     dtype = compute_dtype(precision, where)
     return generation_estimate(model.architecture, batch, dtype, where.type, adapted=model.adapted, files=model.files)
-
-
-def _within(tokens: int, model: LoadedFiles) -> int:
-    limit = model.architecture.context_length
-    return tokens if limit is None else min(tokens, limit)

@@ -89,8 +89,7 @@ def sampled_bytes(architecture: Architecture, settings: MethodSettings) -> int:
 def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSizes, memory: int) -> Mapping[str, StepNeed]:
     """Return the need of generating answers, by its name. On a processor every core decodes prompts of its own."""
     where = device()
-    context = architecture.context_length
-    prompt = sizes.longest if context is None else min(sizes.longest, context)
+    prompt = architecture.within(sizes.longest)
 
     def of_rows(prompts: int, cores: int) -> InferenceEstimate:
         scored = prompts * sizes.supervised
