@@ -61,7 +61,7 @@ def connect(
         error = context.original_exception
         if ends_session(error):
             context.is_disconnect = True
-        return unanswered(statement_seconds) if isinstance(error, TimeoutError) and not str(error) else None
+        return unanswered(error, statement_seconds)
 
     listen(engine.sync_engine, "handle_error", worded, retval=True)
     return engine

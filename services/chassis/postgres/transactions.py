@@ -39,8 +39,10 @@ class RolledBack(Exception):
     """The server rolled a transaction back that was to be committed: a statement of it had failed, and the block went on."""
 
 
-def unanswered(seconds: float) -> TimeoutError:
-    """The error of a statement that took too long, in words."""
+def unanswered(error: BaseException, seconds: float) -> TimeoutError | None:
+    """Return the error of a statement that took too long in words, since asyncpg's own has no text; None for any other error."""
+    if not isinstance(error, TimeoutError) or str(error):
+        return None
     return TimeoutError(
         f"PostgreSQL did not answer a statement within {seconds:g} s: it hangs, the network does, or another session holds a "
         "lock (see pg_locks)"
@@ -73,8 +75,8 @@ class Transactions:
                 yield _Session(connection)
             except Exception as error:
                 ended = not is_transient(error) and await _rolled_back(connection)
-                if isinstance(error, TimeoutError) and not str(error):  # asyncpg's own has no text
-                    raise unanswered(self._seconds) from error
+                if worded := unanswered(error, self._seconds):
+                    raise worded from error
                 raise
             done = await connection.execute("COMMIT")
             ended = True
