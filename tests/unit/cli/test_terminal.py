@@ -191,20 +191,26 @@ def test_a_closed_pipe_ends_a_command_without_a_word(arguments: tuple[str, ...],
     assert unread(arguments, {**os.environ, "NEUROWEAVER_HOME": str(tmp_path / "home")}) == Ended(Exit.NOBODY_READS, "", "")
 
 
-def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:
+def dry_run(folder: Path, pipeline: object, *options: str) -> Ended:
+    """Have a request of this pipeline checked only."""
     request = {
-        "pipeline": "sft",
+        "pipeline": pipeline,
         "requester": "me",
         "base_model": "no/where",
         "dataset": {"reference": "no/where"},
         "register_as": "m",
     }
-    (tmp_path / "job.json").write_text(json.dumps(request))
-    done = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run")
+    (folder / "job.json").write_text(json.dumps(request))
+    done = neuroweaver("jobs", "submit", str(folder / "job.json"), "--dry-run", *options)
     assert done.code == Exit.OK, done
+    return done
+
+
+def test_a_dry_run_says_what_it_did_not_check(tmp_path: Path) -> None:
+    done = dry_run(tmp_path, "sft")
     assert "Not checked" in done.err
     assert "whether base_model and dataset exist" in done.err
-    found = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run", "--json").json
+    found = dry_run(tmp_path, "sft", "--json").json
     assert (bool(found["not_checked"]), found["notes"]) == (True, [])
 
 
@@ -214,16 +220,7 @@ def test_a_dry_run_says_that_a_version_would_not_be_evaluated(tmp_path: Path) ->
         {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
         {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}},
     ]
-    request = {
-        "pipeline": steps,
-        "requester": "me",
-        "base_model": "a/b",
-        "dataset": {"reference": "a/b"},
-        "register_as": "m",
-    }
-    (tmp_path / "job.json").write_text(json.dumps(request))
-    done = neuroweaver("jobs", "submit", str(tmp_path / "job.json"), "--dry-run")
-    assert done.code == Exit.OK, done
+    done = dry_run(tmp_path, steps)
     assert "Note: pipeline.2.needs: no step that evaluates what register registers comes before it" in " ".join(
         done.err.split()
     )
