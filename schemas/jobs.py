@@ -82,8 +82,9 @@ class StepResult(Frozen):
     facts: dict[str, str] = Field(default_factory=dict, description="Digests, versions and other text by name.")
     needs: dict[str, StepNeed] = Field(
         default_factory=dict,
-        description="What later steps are estimated to need: by the section of the request that configures a training, and "
-        "`generation` for steps that generate answers. A step of kind prepare tells it.",
+        description="What later steps are estimated to need: by the section of the request that configures a training, "
+        "`generation` for steps that generate answers, `compression` for those of kind compress, and `judging` for those whose judge is "
+        "a model. A step of kind prepare tells it.",
     )
 
 

@@ -78,8 +78,20 @@ class AnswersAtOnce(Strict):
     precision: Precision = Field(default="auto", description="The largest that one of these steps computes with.")
 
 
+class JudgedAtOnce(Strict):
+    """What the judges of steps of kind label and score read, at the most."""
+
+    feedback: FeedbackSettings = Field(description="The request's: judge and rubric.")
+    answers: int = Field(ge=1, description="Answers that are compared in one question.")
+    tokens: int = Field(ge=1, description="Tokens of each answer.")
+
+
 GENERATION = "generation"
 """Name under which `StepResult.needs` tells the need of steps that generate answers."""
+COMPRESSION = "compression"
+"""Name for steps of kind compress."""
+JUDGING = "judging"
+"""Name for steps of kind label and score whose judge is a model of this system."""
 
 
 class PrepareSettings(Strict):
@@ -126,6 +138,9 @@ class PrepareSettings(Strict):
     )
     answers: AnswersAtOnce | None = Field(
         default=None, description="The most that a later step generates at once, from which its memory is estimated."
+    )
+    judged: JudgedAtOnce | None = Field(
+        default=None, description="What a judge that is a model reads later, from which its memory is estimated."
     )
     harness: HarnessSettings | None = Field(
         default=None,
@@ -232,9 +247,16 @@ class ResolveSettings(Strict):
 
 def need_name(settings: "StepSettings") -> str | None:
     """Return the name under which `StepResult.needs` tells the need of a step; None for one that no other step estimates."""
-    if isinstance(settings, TrainSettings):
-        return settings.section
-    return GENERATION if isinstance(settings, SampleSettings | EvaluateSettings) else None
+    match settings:
+        case TrainSettings():
+            return settings.section
+        case SampleSettings() | EvaluateSettings():
+            return GENERATION
+        case CompressSettings():
+            return COMPRESSION
+        case LabelSettings() | ScoreSettings():
+            return JUDGING
+    return None
 
 
 StepSettings = Annotated[

@@ -58,7 +58,18 @@ def resolve(reference: str, cache: Path, allowed: AllowedSources, repository: Re
 def resolve_model(reference: str, cache: Path, allowed: AllowedSources) -> Path:
     """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no
     code."""
-    path = resolve(reference, cache, allowed)
+    return _checked_model(resolve(reference, cache, allowed), cache, allowed)
+
+
+def resolve_local_model(path: str, cache: Path, allowed: AllowedSources) -> Path:
+    """Return the folder of a base model of this machine as `resolve_model` does; nothing is fetched from elsewhere."""
+    try:
+        return _checked_model(_local(path, allowed), cache, allowed)
+    except SourceRefused as refused:
+        raise ReferenceFault(*refused.refusal) from None
+
+
+def _checked_model(path: Path, cache: Path, allowed: AllowedSources) -> Path:
     if not path.is_dir():
         raise ReferenceFault("this is a file", "name the folder that contains config.json, weights and tokenizer")
     require_inside(path, cache, allowed)

@@ -11,6 +11,7 @@ from schemas.steps import (
     AnswersAtOnce,
     CompressSettings,
     EvaluateSettings,
+    JudgedAtOnce,
     LabelSettings,
     PrepareSettings,
     RegisterSettings,
@@ -74,6 +75,7 @@ def _prepare(step: PipelineStep, request: JobRequest, steps: Iterable[PipelineSt
         assistant_turns="last" if sampled and len(sampled) == len(sections) else request.training.assistant_turns,
         learns=LEARNT_FROM[learners[0]] if learners else "answers",
         answers=_answers(request, {one.kind for one in steps}),
+        judged=_judged(request, {one.kind for one in steps}),
         harness=request.evaluation.harness if any(one.kind == "evaluate" for one in steps) else None,
         **sections,
     )
@@ -92,6 +94,18 @@ def _answers(request: JobRequest, kinds: AbstractSet[str]) -> AnswersAtOnce | No
     prompts, answers, tokens = map(max, zip(*found, strict=True))
     precision = "fp32" if "evaluate" in kinds and evaluation.precision == "fp32" else "auto"
     return AnswersAtOnce(prompts=prompts, answers=answers, tokens=tokens, precision=precision)
+
+
+def _judged(request: JobRequest, kinds: AbstractSet[str]) -> JudgedAtOnce | None:
+    """Return the most that a judge of steps of these kinds reads at once; None if none judges with a model of this system."""
+    lengths = []
+    if "label" in kinds:
+        lengths.append(request.sampling.max_new_tokens)
+    if "score" in kinds:
+        lengths.append(request.evaluation.max_new_tokens)
+    if not lengths or request.feedback.judge.kind != "local":
+        return None
+    return JudgedAtOnce(feedback=request.feedback, answers=2 if "label" in kinds else 1, tokens=max(lengths))
 
 
 def learners_of(prepare: str, steps: Iterable[PipelineStep]) -> tuple[str, ...]:

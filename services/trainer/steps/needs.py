@@ -4,10 +4,9 @@ Both use the rows that were read. A step that runs out of memory is tried again 
 piece does not fit; for sharing a machine, each step counts as large as it begins.
 """
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from schemas.jobs import StepNeed
 from schemas.reasons import Reason
@@ -15,20 +14,18 @@ from schemas.recipes.distill import DistillSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.online import OnlineSettings
 from schemas.recipes.sampled import SampledSettings
-from schemas.steps import GENERATION, AnswersAtOnce, PrepareSettings
+from schemas.steps import COMPRESSION, GENERATION, JUDGING, AnswersAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.harness.generated import Generated
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate
 from services.trainer.steps.inference_memory import decoders
+from services.trainer.steps.made_needs import compression_need, judging_need
 from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_large, rows_at_once
+from services.trainer.steps.need_bytes import device_bytes, need_of_bytes, traced
 
-_log = logging.getLogger(__name__)
-_Found = TypeVar("_Found")
 _GB = 2**30
-_HOST_BYTES = 2 * _GB
-"""Main memory of a process that computes on a GPU, besides the weights, which pass through it."""
 
 
 class RowSizes(NamedTuple):
@@ -41,9 +38,16 @@ class RowSizes(NamedTuple):
     """What tasks of the harness generate."""
 
 
-def checked_needs(
-    architecture: Architecture, settings: PrepareSettings, sizes: RowSizes, memory: int, teacher: Architecture | None = None
-) -> Mapping[str, StepNeed]:
+class LoadedModels(NamedTuple):
+    """The models that later steps load."""
+
+    base: Architecture
+    teacher: Architecture | None = None
+    judge: Architecture | None = None
+    """Null: no judge is a model, or this machine does not have it."""
+
+
+def checked_needs(models: LoadedModels, settings: PrepareSettings, sizes: RowSizes, memory: int) -> Mapping[str, StepNeed]:
     """Return the needs of later steps, as `StepResult.needs`. Raises UserFault for a step that `memory` bytes cannot hold at all.
 
     What cannot be estimated, because the architecture's forward pass cannot be traced, is left out.
@@ -53,14 +57,19 @@ def checked_needs(
         # pairs that a judge makes later, and answers that are sampled, may be as long as the method allows
         read = section == "training" or (settings.learns != "answers" and not isinstance(method, SampledSettings))
         largest = sizes if read else RowSizes(method.max_length, method.max_length)
-        beside = teacher if isinstance(method, DistillSettings) else None
-        need = _traced(partial(_training, architecture, method, largest, beside))
-        if need is None or _bytes(need) > memory:
-            refuse_too_large(architecture, method, section, min(sizes.longest, method.max_length), memory, beside)
+        beside = models.teacher if isinstance(method, DistillSettings) else None
+        need = traced(partial(_training, models.base, method, largest, beside))
+        if need is None or device_bytes(need) > memory:
+            refuse_too_large(models.base, method, section, min(sizes.longest, method.max_length), memory, beside)
         if need is not None:
             found[section] = need
     if settings.answers is not None:
-        found |= _generation(architecture, settings.answers, sizes, memory)
+        found |= _generation(models.base, settings.answers, sizes, memory)
+    if settings.compressions and (made := compression_need(models.base, settings.compressions, sizes.longest, memory)):
+        found[COMPRESSION] = made
+    if settings.judged is not None and models.judge is not None:
+        judging = traced(partial(judging_need, models.judge, settings.judged, sizes.longest))
+        found |= {} if judging is None else {JUDGING: judging}
     return found
 
 
@@ -71,7 +80,7 @@ def _training(
     length = min(sizes.longest, settings.max_length)
     learnt = settings.max_new_tokens if isinstance(settings, SampledSettings) else min(length, sizes.supervised)
     found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher)
-    return _need(found.total + sampled_bytes(architecture, settings), found.weights)
+    return need_of_bytes(found.total + sampled_bytes(architecture, settings), found.weights)
 
 
 def sampled_bytes(architecture: Architecture, settings: MethodSettings) -> int:
@@ -103,15 +112,15 @@ def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSi
 
     need: dict[str, StepNeed] = {}
     for of in (of_rows, of_tasks) if sizes.tasks.answer else (of_rows,):
-        found = _traced(partial(of, answers.prompts, decoders()))
+        found = traced(partial(of, answers.prompts, decoders()))
         if found is None:
             return {}
         if found.total > memory and (least := of(1, 1)).total > memory:
             raise UserFault(
                 _too_large(answers, least, memory) if of is of_rows else _task_too_large(sizes.tasks, least, memory)
             )
-        here = _need(found.total, found.weights)
-        need[GENERATION] = max(need.get(GENERATION, here), here, key=_bytes)
+        here = need_of_bytes(found.total, found.weights)
+        need[GENERATION] = max(need.get(GENERATION, here), here, key=device_bytes)
     return need
 
 
@@ -139,24 +148,3 @@ def _too_large(answers: AnswersAtOnce, least: InferenceEstimate, memory: int) ->
         message=f"the device's memory does not suffice: {what}",
         remedy="lower max_new_tokens of sampling and evaluation, or sampling.n and evaluation.samples",
     )
-
-
-def _need(total: int, weights: int) -> StepNeed:
-    if device().type == "cpu":
-        return StepNeed(memory_bytes=total)
-    return StepNeed(memory_bytes=weights + _HOST_BYTES, device_bytes=total)
-
-
-def _bytes(need: StepNeed) -> int:
-    return need.memory_bytes if need.device_bytes is None else need.device_bytes
-
-
-def _traced(make: Callable[[], _Found]) -> _Found | None:
-    """Return an estimate, or None for an architecture that cannot be traced or lacks a size, which is no fault."""
-    try:
-        return make()
-    except UserFault:
-        raise
-    except Exception as error:
-        _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
-        return None

@@ -30,8 +30,9 @@ from services.trainer.judging.judges import judges_of
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
 from services.trainer.steps.loading import model_files
+from services.trainer.steps.made_needs import judge_here
 from services.trainer.steps.memory import available
-from services.trainer.steps.needs import RowSizes, checked_needs
+from services.trainer.steps.needs import LoadedModels, RowSizes, checked_needs
 from services.trainer.steps.prompt_check import PromptCheck, online_of
 
 _NOTES_LIMIT = 2000
@@ -75,7 +76,11 @@ def prepare(context: Context) -> StepResult:
         prompts.refuse()
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
         sizes = RowSizes(longest, min(longest, made.most_supervised), generated)
-        needs = checked_needs(checked.architecture, settings, sizes, available(context.task.memory_bytes), teacher)
+        judge = None
+        if settings.judged is not None:
+            judge = judge_here(settings.judged.feedback.judge, checked.architecture, context.task)
+        models = LoadedModels(checked.architecture, teacher, judge)
+        needs = checked_needs(models, settings, sizes, available(context.task.memory_bytes))
         notes = [*made.notes, *prompts.notes()]
         metrics = {**made.metrics, **prompts.metrics()}
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}

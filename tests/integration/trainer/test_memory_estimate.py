@@ -9,15 +9,17 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from schemas.recipes.compression import CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.distill import DistillSettings
+from schemas.recipes.feedback import FeedbackSettings
 from schemas.recipes.grpo import GrpoSettings
 from schemas.recipes.harness import HarnessSettings
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.methods import MethodSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
-from schemas.steps import AnswersAtOnce, PrepareSettings
+from schemas.steps import AnswersAtOnce, JudgedAtOnce, PrepareSettings
 from services.chassis.executor.child import UserFault
 from services.cli.main import app
 from tests.base_models import configured, dressed, random_model, run_job
@@ -252,6 +254,35 @@ def test_prepare_tells_what_the_later_steps_need_from_the_rows_that_it_read(tmp_
     assert set(found) == {"training", "generation"}
     assert all(2**29 < need.memory_bytes < 2**31 for need in found.values())
     assert prepared(tmp_path, base, training=large).needs["training"].memory_bytes > found["training"].memory_bytes
+
+
+JUDGED = JudgedAtOnce(feedback=FeedbackSettings(), answers=2, tokens=16)
+
+
+def test_prepare_tells_what_judges_and_compressions_need(tmp_path: Path, base: Path) -> None:
+    from services.trainer.modelling.architecture import architecture_of
+
+    other = dressed(tmp_path / "judge", random_model("Llama", hidden_size=512, num_hidden_layers=8))
+    merged = CompressionSettings(method="merge")
+    found = prepared(tmp_path, base, judged=JUDGED, compressions=(merged,)).needs
+    assert set(found) == {"judging", "compression"}
+    own = JUDGED.model_copy(update={"feedback": FeedbackSettings.model_validate({"judge": {"model": str(other)}})})
+    larger = prepared(tmp_path, base, judged=own).needs["judging"].memory_bytes - found["judging"].memory_bytes
+    assert larger >= architecture_of(other).parameters, "the judge's own model counts"
+
+
+@pytest.mark.parametrize("judge", [{"model": "/nowhere"}, {"reward_model": "judge@1.0.0"}])
+def test_a_judge_that_this_machine_does_not_have_has_no_estimate_and_is_not_fetched(
+    tmp_path: Path, base: Path, judge: dict[str, str]
+) -> None:
+    away = JUDGED.model_copy(update={"feedback": FeedbackSettings.model_validate({"judge": judge})})
+    assert prepared(tmp_path, base, judged=away).needs == {}
+
+
+def test_a_compression_that_cannot_fit_is_refused_by_prepare(tmp_path: Path, base: Path) -> None:
+    merged = CompressionSettings(method="merge")
+    with pytest.raises(UserFault, match=r"compression: .*memory does not suffice: merge holds .*smaller base model"):
+        prepared(tmp_path, base, memory_bytes=2**28, compressions=(merged,))
 
 
 def test_a_step_that_generates_and_cannot_fit_one_prompt_is_refused_by_prepare(tmp_path: Path, base: Path) -> None:

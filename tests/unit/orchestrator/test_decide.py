@@ -18,7 +18,7 @@ from schemas.jobs import (
     StepStarted,
 )
 from schemas.requests import JobRequested
-from schemas.steps import Policy
+from schemas.steps import CompressSettings, EvaluateSettings, LabelSettings, Policy, ScoreSettings, need_name
 from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.folding import Incoming
 from services.orchestrator.domain.decide import due
@@ -177,6 +177,11 @@ def test_a_step_is_requested_with_the_need_that_prepare_estimates_for_it() -> No
     (register,) = scenario.run("evaluate")
     assert isinstance(register, StepRequested)
     assert register.need is None
+
+
+def test_judging_and_compressing_have_needs_of_their_own() -> None:
+    kinds = (LabelSettings, ScoreSettings, CompressSettings, EvaluateSettings)
+    assert [need_name(kind(base_model="b")) for kind in kinds] == ["judging", "judging", "compression", "generation"]
 
 
 def test_without_an_estimate_the_need_of_a_step_is_unknown() -> None:

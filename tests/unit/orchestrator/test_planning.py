@@ -31,6 +31,7 @@ def a_step(name: str, kind: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "kind": kind, **fields}
 
 
+RULE = {"name": "polite", "kind": "contains_any", "values": ["please"]}
 PREPARE = a_step("prepare", "prepare")
 TRAIN = a_step("train", "train", method="sft", inputs={"dataset": "prepare.dataset"})
 
@@ -51,6 +52,18 @@ def test_tasks_of_the_harness_are_stored_by_prepare_for_evaluations_and_by_none_
     alone = planned(pipeline=[PREPARE, TRAIN], evaluation={"harness": {"tasks": ["sums.yaml"]}})[0].settings
     assert isinstance(alone, PrepareSettings)
     assert alone.harness is None
+
+
+def test_prepare_knows_what_a_judge_that_is_a_model_reads_and_no_other_judge() -> None:
+    def judged(**fields: Any) -> Any:
+        settings = planned(**fields)[0].settings
+        assert isinstance(settings, PrepareSettings)
+        return settings.judged
+
+    found = judged(pipeline="rlaif", sampling={"max_new_tokens": 40}, evaluation={"max_new_tokens": 50})
+    assert (found.answers, found.tokens, found.feedback.judge.kind) == (2, 50, "local")
+    assert judged(pipeline="sft") is None
+    assert judged(pipeline="rlaif", feedback={"judge": {"kind": "rules"}, "rubric": {"rules": [RULE]}}) is None
 
 
 def test_the_rlaif_preset_aligns_the_trained_adapter_on_labelled_samples_and_registers_the_aligned_one() -> None:
