@@ -19,6 +19,7 @@ from services.chassis.storage.sources.models import brings_code
 from services.language_models.loading import load_config
 from services.language_models.scoring import scoring_class
 from services.trainer.modelling.base_files import BaseFault
+from services.trainer.modelling.text_marks import refuse_marks
 
 _CAUSAL = "name a causal language model"
 NO_SCORES = "train the reward model on another base model"
@@ -92,6 +93,7 @@ def context_length(config: Any) -> int | None:
 
 def architecture_of(folder: Path) -> Architecture:
     """Read the configuration in `folder`. Raises BaseFault if it is none of a causal language model that can be trained."""
+    refuse_marks(folder)
     try:
         config = load_config(folder)
     except Exception as error:  # the library raises whatever its parsers raise

@@ -15,6 +15,7 @@ from services.trainer.modelling.architecture import Architecture, architecture_o
 from services.trainer.modelling.base_files import SEND_AGAIN, BaseFault, changed_since_checked
 from services.trainer.modelling.fitting import fitted
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.modelling.zero_weights import refuse_zeros
 
 _REMEDY = "name a teacher of the base model's family, which has the same tokenizer"
 
@@ -42,7 +43,9 @@ def checked_teacher(settings: DistillSettings, folder: Path, student: Architectu
     with _faults_of(settings):
         refuse_pointers(folder)
         architecture = architecture_of(folder)
-        fitted(architecture, stored_tensors(folder))
+        tensors = stored_tensors(folder)
+        fitted(architecture, tensors)
+        refuse_zeros(folder, tensors.values())
         try:
             theirs = load_tokenizer(folder).get_vocab()
         except Exception as error:  # the library raises whatever its parsers raise

@@ -1,6 +1,6 @@
 """Checks a base model in `prepare`, so that every later step can load it: its files, architecture, weights and tokenizer.
 
-It reads headers and configurations, and of the weights only a head and embeddings that may be one matrix.
+It reads headers and configurations, and of the weights a head and embeddings that may be one matrix, and matrices as far as they are zero.
 """
 
 from collections.abc import Sequence
@@ -24,6 +24,7 @@ from services.trainer.modelling.fitting import fitted, fitted_scoring, refuse_tw
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.tracing import refuse_unrunnable
 from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.modelling.zero_weights import refuse_zeros
 from services.trainer.steps.abilities import check_abilities, check_continuation
 from services.trainer.steps.prompt_check import online_of
 
@@ -56,6 +57,7 @@ def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None =
         architecture = architecture_of(folder)
         tensors = stored_tensors(folder)
         model = fitted(architecture, tensors)
+        refuse_zeros(folder, tensors.values())
         refuse_two_heads(folder, model, tensors)
         embeddings = int(model.get_input_embeddings().num_embeddings)
         refuse_unrunnable(model)

@@ -259,14 +259,51 @@ def test_the_attention_that_a_model_was_saved_with_is_not_needed(tmp_path: Path,
     run_job(tmp_path, base)
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [(lambda value: value * 0, "gradient of every trainable weight is zero"), (lambda value: value / 0, "not a number")],
-)
-def test_weights_that_are_no_numbers_or_all_zero_are_the_base_models_fault(
-    tmp_path: Path, base: Path, change: Any, words: str
-) -> None:
-    rewritten(base, lambda weights: {name: change(value) for name, value in weights.items()})
-    with pytest.raises(UserFault, match=words) as refused:
+def test_weights_that_are_no_numbers_are_the_base_models_fault(tmp_path: Path, base: Path) -> None:
+    rewritten(base, lambda weights: {name: value / 0 for name, value in weights.items()})
+    with pytest.raises(UserFault, match="not a number") as refused:
         run_job(tmp_path, base)
     assert refused.value.reasons[0].field == "base_model"
+
+
+def zeros(*parts: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return a change of the weights whose names contain one of the parts."""
+    return lambda weights: {
+        name: value * 0 if any(part in name for part in parts) else value for name, value in weights.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("parts", "named", "more"),
+    [
+        (["layers.1.self_attn.q_proj"], "model.layers.1.self_attn.q_proj.weight", ""),
+        (["embed_tokens"], "model.embed_tokens.weight", ""),
+        (["layers.1.mlp"], "model.layers.1.mlp.down_proj.weight", ", and 2 more"),
+        ([""], "model.embed_tokens.weight", ", and 14 more"),
+    ],
+)
+def test_a_matrix_of_zeros_as_a_download_leaves_it_that_broke_off_is_refused(
+    tmp_path: Path, base: Path, parts: list[str], named: str, more: str
+) -> None:
+    rewritten(base, zeros(*parts))
+    reason = refusal(tmp_path, base)
+    assert f"every value of its weight {named} in {WEIGHTS} is zero{more}" in reason.message
+    assert "download the file again" in reason.remedy
+
+
+@pytest.mark.parametrize("part", ["mlp.down_proj", "input_layernorm"])
+def test_a_layer_that_changes_nothing_and_vectors_of_zeros_are_no_fault(tmp_path: Path, base: Path, part: str) -> None:
+    rewritten(base, zeros(f"layers.1.{part}"))
+    assert prepare_job(tmp_path, base).metrics["rows_train"] == 6
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "tokenizer.json", "chat_template.jinja"])
+def test_a_byte_order_mark_is_named_as_the_cause(tmp_path: Path, base: Path, name: str, encoding: str) -> None:
+    if (base / name).exists():
+        (base / name).write_text((base / name).read_text(encoding="utf-8"), encoding=encoding)
+    else:
+        (base / name).write_text("{{ messages[0].content }}", encoding=encoding)
+    reason = refusal(tmp_path, base)
+    assert f"its file {name} begins with a byte order mark (UTF-" in reason.message
+    assert reason.remedy == "save the file as UTF-8 without a byte order mark"
