@@ -5,6 +5,7 @@ from pydantic import Field, JsonValue
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData, Frozen
 from schemas.jobs import StepResult
+from schemas.reasons import Reason
 from schemas.results import MODEL
 
 
@@ -59,10 +60,42 @@ def is_whole(artifact: ArtifactRef, lineage: Lineage) -> bool:
     return any(model is not None and model.sha256 == artifact.sha256 for model in made)
 
 
-class ModelPromoted(EventData):
-    """An alias moved to a version."""
+class AliasMoved(EventData):
+    """What all moves of an alias tell."""
 
     model: str = Field(description="Name of the model; also the record's key.")
     alias: str = Field(description="The alias.")
     version: str = Field(description="The version that it names from now on.")
     previous: str | None = Field(description="The version that it named before; null if the alias is new.")
+    by: str = Field(default="unknown", description="Who moved it: the requester of a job, or who sent the command.")
+    reason: str = Field(default="", description="Why it was moved.")
+    move: str | None = Field(default=None, description="Id of the move; null in events of earlier releases.")
+
+
+class ModelPromoted(AliasMoved):
+    """An alias moved to a version."""
+
+
+class ModelRolledBack(AliasMoved):
+    """An alias went back to a version that it had named before."""
+
+
+class AliasRemoved(EventData):
+    """An alias names no version any more."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias.")
+    previous: str = Field(description="The version that it named before.")
+    by: str = Field(default="unknown", description="Who removed it.")
+    reason: str = Field(default="", description="Why it was removed.")
+    move: str = Field(description="Id of the change, as of a move.")
+
+
+class AliasRefused(EventData):
+    """A job asked that an alias moves to the version it made, and the alias did not move. The version stays."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias.")
+    version: str = Field(description="The version that it does not name.")
+    by: str = Field(default="unknown", description="The requester of the job.")
+    reasons: tuple[Reason, ...] = Field(description="Why it did not move.")

@@ -22,3 +22,21 @@ def version_reference(reference: str) -> VersionReference | None:
     if not at or reference.startswith(".") or not _NAME.fullmatch(model) or not _NAME.fullmatch(version):
         return None
     return VersionReference(model, version)
+
+
+_LIKE_A_VERSION = re.compile(r"v?[0-9]+([._-].*)?", re.IGNORECASE)
+
+
+def alias_fault(alias: str) -> str | None:
+    """Return why `alias` cannot be the name of an alias; None if it can.
+
+    `name@alias` and `name@version` have one form, so an alias must not look like a number, a version or the newest version.
+    """
+    if _LIKE_A_VERSION.fullmatch(alias):
+        return "an alias must not look like a number or a version"
+    if alias.lower() == "latest":
+        return "`latest` is not an alias: a model's name alone means its highest version"
+    return None
+
+
+ALIAS_REMEDY = "use a name that begins with a letter and says what the alias is for, such as candidate or production"

@@ -24,8 +24,10 @@ from services.chassis.kernel.transaction.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import JobEffects
+from services.registry.domain.aliases import Change, promote
 from services.registry.domain.lineage import Artifact, lineage_of, metrics_of
-from services.registry.domain.models import RegistryDomain, model_ref, promote, registration_ref
+from services.registry.domain.models import RegistryDomain
+from services.registry.domain.state import ModelState, model_ref, move_of_step, move_ref, registration_ref
 
 _START = datetime(2026, 11, 2, tzinfo=UTC)
 _METRICS = {"exact_match": 0.91, "valid_json": 1.0, "loss": 0.4123, "rows": 240.0}
@@ -121,8 +123,11 @@ def _version(domain: RegistryDomain, number: int) -> UnitOfWork:
         metrics=metrics_of(Artifact("adapter", adapter), asked.results) or _METRICS,
     )  # fmt: skip
     ref = model_ref(name)
-    unit = _unit(domain, ref, registration_ref(asked.job_id, asked.step), now=_START + timedelta(minutes=number))
+    change = Change(move_of_step(asked.job_id, asked.step), "relaycore", "")
+    refs = (registration_ref(asked.job_id, asked.step), move_ref(change.id))
+    unit = _unit(domain, ref, *refs, now=_START + timedelta(minutes=number))
     unit.apply(Decision(ref, name, made))
     model = unit.rows[ref].state
-    unit.apply(promote(name, "candidate", "1.0.0", model))  # type: ignore[arg-type]
+    assert isinstance(model, ModelState)
+    unit.apply(promote(name, "candidate", "1.0.0", model, change))
     return unit

@@ -29,12 +29,13 @@ from schemas.jobs import (
     StepResult,
     StepStarted,
 )
-from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.models import AliasRefused, AliasRemoved, Lineage, ModelPromoted, ModelRegistered, ModelRolledBack
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequest, JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings, TrainSettings
+from schemas.versions import ALIAS_REMEDY
 
 JOB = "support-2026-11"
 MODEL = "support-router"
@@ -169,7 +170,26 @@ def _history() -> Iterator[_Example]:
     metrics = {"loss": 0.44, "valid_json": 1.0, "exact_match": 0.93}
     registered = ModelRegistered(model=MODEL, version="1.0.0", artifact=_ADAPTER, lineage=lineage, metrics=metrics)
     yield _Example(REGISTRY, MODEL, 1, registered)
-    yield _Example(REGISTRY, MODEL, 2, ModelPromoted(model=MODEL, alias="candidate", version="1.0.0", previous=None))
+    moved = {"model": MODEL, "version": "1.0.0", "by": "relaycore", "move": f"{JOB}/register"}
+    candidate = ModelPromoted.model_validate(
+        {**moved, "alias": "candidate", "previous": None, "reason": f"registered by job {JOB}"}
+    )
+    yield _Example(REGISTRY, MODEL, 2, candidate)
+    back = {**moved, "alias": "production", "previous": "1.1.0", "reason": "Answers are empty.", "by": "ana"}
+    yield _Example(
+        REGISTRY, MODEL, 3, ModelRolledBack.model_validate({**back, "move": "019a4410-76c0-7000-8000-000000000008"})
+    )
+    gone = {**back, "reason": "Nobody uses it.", "move": "019a4410-76c0-7000-8000-000000000009"}
+    yield _Example(REGISTRY, MODEL, 4, AliasRemoved.model_validate(gone))
+    like_a_version = Reason(
+        field="alias", value="'v1'", message="an alias must not look like a number or a version", remedy=ALIAS_REMEDY
+    )
+    yield _Example(
+        REGISTRY,
+        MODEL,
+        5,
+        AliasRefused(model=MODEL, alias="v1", version="1.0.0", by="relaycore", reasons=(like_a_version,)),
+    )
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

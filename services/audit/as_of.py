@@ -23,7 +23,8 @@ from services.orchestrator.domain.state import JobState
 from services.orchestrator.queries import JobRow
 from services.orchestrator.rendering import job_view
 from services.orchestrator.views import JobView
-from services.registry.domain.models import ModelState, RegistrationState, RegistryDomain, model_ref
+from services.registry.domain.models import RegistryDomain
+from services.registry.domain.state import ModelState, RegistrationState, model_ref
 from services.registry.views import VersionView
 
 _MILLISECOND = timedelta(milliseconds=1)

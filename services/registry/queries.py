@@ -1,5 +1,6 @@
 """Reads models and versions for HTTP: one statement per response; it sees committed rows and takes no locks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, NamedTuple
@@ -11,9 +12,10 @@ from services.chassis.serving.paging import Listing, Page
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, LongText, Text
 from services.registry import statements
-from services.registry.domain.models import ModelState
+from services.registry.domain.state import ModelState
 
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
+_MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
 
 VersionId = Annotated[str, Field(pattern=rf"^{NAME_PATTERN.strip('^$')}@[0-9]+\.[0-9]+\.[0-9]+$", max_length=256)]
 """Id of a version; aliases move, so none of them is recorded."""
@@ -34,8 +36,8 @@ class ModelRow:
 
     name: str
     state: ModelState
-    sequence: int
-    """Number of the registry's latest event about the model."""
+    moves: tuple[str, ...] = ()
+    """The newest moves of its aliases as JSON, where they were asked for."""
 
 
 class VersionsAsked(Frozen):
@@ -61,6 +63,16 @@ class VersionsAsked(Frozen):
         return {name: getattr(self, name) for name in statements.FILTERS}
 
 
+class MovesAsked(Frozen):
+    """The query of a list of moves."""
+
+    alias: Name | None = Field(default=None, description="Only moves of this alias.")
+    limit: int = Field(default=50, ge=1, le=200, description="The most moves on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ModelQueries:
     """Reads of one service's database."""
@@ -72,8 +84,16 @@ class ModelQueries:
         row = await self.reads.row(statements.MODEL, name)
         if row is None:
             return None
-        state = ModelState.stored(row[0])
-        return ModelRow(name, state, row[1]) if state.versions else None
+        return _model_row(name, row[0])
+
+    async def with_moves(self, name: str) -> ModelRow | None:
+        """Return the model with the newest moves of its aliases; None if it has no version."""
+        row = await self.reads.row(statements.MODEL_AND_MOVES, name)
+        return None if row is None else _model_row(name, row[0], row[1])
+
+    async def has(self, name: str, version: str) -> bool:
+        """Return whether the model has this version; one that it has, it has for ever."""
+        return await self.reads.row(statements.HAS_VERSION, name, version) is not None
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
         """Return the version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
@@ -90,3 +110,12 @@ class ModelQueries:
     async def page(self, asked: VersionsAsked) -> Page:
         """Return one page of versions after the cursor. Raises a 422 Problem for a cursor of another list."""
         return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)
+
+    async def moves(self, name: str, asked: MovesAsked) -> Page:
+        """Return one page of the moves of a model's aliases. Raises a 422 Problem for a cursor of another list."""
+        return await _MOVES.page(self.reads, {"model": name, "alias": asked.alias}, asked.limit, asked.cursor)
+
+
+def _model_row(name: str, text: str, moves: Sequence[str] = ()) -> ModelRow | None:
+    state = ModelState.stored(text)
+    return ModelRow(name, state, tuple(moves)) if state.count else None

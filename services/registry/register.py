@@ -23,7 +23,7 @@ from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.domain.lineage import Artifact, lineage_of, metrics_of, parent_of, purpose_of
-from services.registry.domain.models import OtherPurpose, model_ref, register, registration_ref
+from services.registry.domain.registering import OtherPurpose, register, rows_of
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
@@ -68,7 +68,7 @@ class Registrar:
             return Failed(_user_fault(error, name, artifact))
         wanted = _wanted(request, settings, name, configuration)
         return UnderLocks(
-            refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
+            refs=rows_of(request, settings.model, settings.alias),
             decide=lambda states, _now: _decide(request, settings, wanted, states),
         )
 

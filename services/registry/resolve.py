@@ -141,7 +141,7 @@ class Resolver:
                 "neuroweaver models list shows the names; write ./ before a folder, and owner/name@revision for the hub"
             )
             raise Unresolved(asked, message, remedy)
-        known = [*model.state.versions[::-1], *model.state.aliases]
+        known = [*model.state.newest[::-1], *model.state.aliases]
         message = f"the model {wanted.model} has no version and no alias {wanted.version}"
         raise Unresolved(asked, message, f"name one of {first_of(known, _NAMED)}")
 

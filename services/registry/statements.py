@@ -4,17 +4,27 @@ _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE k
 """Joins the model only to the versions of the response."""
 _FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
 
-HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL
-       ORDER BY CAST(string_to_array(r.version, '.') AS numeric[]) DESC LIMIT 1"""
-"""Reads the highest version of a model with its aliases; versions are compared as numbers, so that 1.10.0 is above 1.9.0."""
+HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = (SELECT state ->> 'highest' FROM model WHERE key = $1)"""
+"""Reads the highest version of a model with its aliases; the model's row says which it is."""
 
 NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
        (SELECT version FROM registration WHERE model = $1 AND version = $2),
        (SELECT aliases->>CAST($2 AS text) FROM model WHERE key = $1))"""
 """Reads the version of a model that $2 names, as a version or else as an alias."""
 
-MODEL = "SELECT CAST(state AS text), sequence FROM model WHERE key = $1"
+MODEL = "SELECT CAST(state AS text) FROM model WHERE key = $1"
 """Reads one model."""
+
+MOVES_SHOWN = 20
+MODEL_AND_MOVES = f"""SELECT CAST(state AS text), array(SELECT item FROM alias_move WHERE model = $1
+       ORDER BY moved_at DESC, key DESC LIMIT {MOVES_SHOWN}) FROM model WHERE key = $1"""
+"""Reads one model with the newest moves of its aliases."""
+
+HAS_VERSION = "SELECT 1 FROM registration WHERE model = $1 AND version = $2"
+"""Reads a row if the model has the version."""
+
+MOVE_FILTERS = {"model": "model = {}", "alias": "alias = {}"}
+"""The condition of each filter of the list of moves, with {} for the value."""
 
 FILTERS = {
     "name": "r.model = {}",

@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.kernel.tables import aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
-from services.registry.domain.models import MODEL, REGISTRATION
+from services.registry.domain.state import ALIAS_MOVE, MODEL, REGISTRATION
 
 metadata = MetaData()
 
@@ -52,3 +52,13 @@ Index("registration_version", registration.c.model, registration.c.version, uniq
 _NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
 for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from"):
     Index(f"registration_{_column}", registration.c[_column], *_NEWEST)
+
+alias_move = aggregate_table(
+    metadata,
+    ALIAS_MOVE,
+    Column("model", Text),
+    Column("alias", Text),
+    Column("moved_at", DateTime(timezone=True)),
+    Column("item", Text, Computed("CAST(state -> 'move' AS text)", persisted=True), comment="AliasMove as JSON."),
+)
+Index("alias_move_model", alias_move.c.model, alias_move.c.moved_at.desc(), alias_move.c.key.desc())

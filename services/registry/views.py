@@ -2,14 +2,15 @@
 
 import json
 from datetime import datetime
+from typing import Annotated
 
 from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
-from schemas.base import Frozen, Name, Strict
+from schemas.base import Frozen, Name, Storable, Strict
 from schemas.models import Lineage, ModelRegistered
 from services.registry.domain.lineage import Artifact, is_evaluated
-from services.registry.domain.models import AliasMove
+from services.registry.domain.state import AliasMove
 from services.registry.queries import ModelRow, StoredVersion
 
 
@@ -90,20 +91,56 @@ class VersionPage(Frozen):
 
 
 class AliasesView(Frozen):
-    """A model's aliases and their history."""
+    """A model's aliases, where each can go back to, and how they moved last."""
 
     name: str
-    sequence: int = Field(description="Number of the latest event about the model, which is the ETag.")
+    sequence: int = Field(description="Number of the latest event that changed an alias of the model, which is the ETag.")
     aliases: dict[str, str] = Field(description="Version by alias.")
-    moves: tuple[AliasMove, ...] = Field(description="Moves of aliases, oldest first.")
+    earlier: dict[str, tuple[str, ...]] = Field(
+        description="By alias, the versions that a rollback can go back to, the last one last."
+    )
+    moves: tuple[AliasMove, ...] = Field(description="The newest moves, newest first; GET /models/{name}/moves has all.")
 
     @classmethod
     def of(cls, row: ModelRow) -> "AliasesView":
         """Return the view of a model's row."""
-        return cls(name=row.name, sequence=row.sequence, aliases=row.state.aliases, moves=row.state.moves)
+        state = row.state
+        moves = tuple(map(AliasMove.model_validate_json, row.moves))
+        earlier = {alias: versions for alias, versions in state.earlier.items() if versions}
+        return cls(name=row.name, sequence=state.aliases_at, aliases=state.aliases, earlier=earlier, moves=moves)
+
+
+class MovePage(Frozen):
+    """A page of moves of a model's aliases, newest first."""
+
+    items: tuple[AliasMove, ...]
+    next: str | None = Field(description="Cursor of the next page; null at the end.")
+
+
+By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who changes the alias.")]
+Why = Annotated[Storable, Field(max_length=2000, description="Why it is changed.")]
 
 
 class AliasTarget(Strict):
     """The version to which an alias is moved."""
 
     version: Name = Field(description="A version of the model.")
+    by: By = "unknown"
+    reason: Why = ""
+
+
+class RollbackTarget(Strict):
+    """The version to which an alias goes back."""
+
+    version: Name | None = Field(
+        default=None, description="One of the versions that the alias named before; default: the last one."
+    )
+    by: By = "unknown"
+    reason: Annotated[Why, Field(min_length=1)]
+
+
+class RemovalAsked(Frozen):
+    """The query that removes an alias."""
+
+    by: By = "unknown"
+    reason: Why = ""

@@ -32,7 +32,7 @@ from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.postgres.transactions import Session
 from services.chassis.prices import PriceSettings
 from services.chassis.process.health import Health
-from services.registry.domain.models import model_ref, register, registration_ref
+from services.registry.domain.registering import register, rows_of
 from services.registry.register import _wanted
 from tests.log import HeldRecord
 from tests.simulation.database import Connection, ConnectionLost, Database, claimable
@@ -506,7 +506,7 @@ class Process:
             settings = request.settings
             wanted = _wanted(request, settings, "adapter", {})
             return UnderLocks(
-                refs=(model_ref(settings.model), registration_ref(request.job_id, request.step)),
+                refs=rows_of(request, settings.model, settings.alias),
                 decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
             )
         name = f"{request.job_id}/{request.step}/{request.attempt}"

@@ -58,6 +58,9 @@ RESULT = fitting_result(
 RESULTS = {f"{'s' * 120}{number}": RESULT for number in range(100)}
 NAME = "n" * 128
 ABOUT = {"job_id": NAME, "step": NAME}
+MOVED = {
+    "model": NAME, "alias": NAME, "previous": NAME, "by": WORST * 85, "reason": WORST * 666, "move": f"{NAME}/{NAME}",
+}  # fmt: skip
 
 
 def with_settings(example: EventData, **fields: Any) -> dict[str, Any]:
@@ -88,7 +91,10 @@ LARGEST: dict[str, dict[str, Any]] = {
     "StepCancelled": ABOUT,
     "StepProgressed": ABOUT,
     "FeedbackRecorded": {"judge": "j" * SETTINGS_BYTES, **ABOUT},
-    "ModelPromoted": {"model": NAME, "alias": NAME, "version": NAME, "previous": NAME},
+    "ModelPromoted": {**MOVED, "version": NAME},
+    "ModelRolledBack": {**MOVED, "version": NAME},
+    "AliasRemoved": MOVED,
+    "AliasRefused": {"model": NAME, "alias": NAME, "version": NAME, "by": WORST * 85, "reasons": REASONS},
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""
 

@@ -1,7 +1,8 @@
 """What registering a step amounts to: given a model, when a step registers, then a number by one rule."""
 
 import json
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -11,19 +12,23 @@ from hypothesis import strategies as st
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event
 from schemas.jobs import StepRequested, StepResult
-from schemas.models import Lineage, ModelPromoted, ModelRegistered
-from services.chassis.kernel.aggregate import Ref, State
+from schemas.models import AliasRefused, Lineage, ModelPromoted, ModelRegistered
+from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
+from services.registry.domain.aliases import ALIASES_AT_MOST, Change, ChangeRefused, promote, remove, roll_back
 from services.registry.domain.lineage import Artifact, metrics_of, parent_of, purpose_of
-from services.registry.domain.models import (
+from services.registry.domain.models import RegistryDomain
+from services.registry.domain.registering import OtherPurpose, register, rows_of
+from services.registry.domain.state import (
+    EARLIER,
+    NEWEST,
+    AliasMove,
+    AliasMoveState,
     ModelState,
-    OtherPurpose,
     RegistrationState,
-    RegistryDomain,
     model_ref,
-    register,
-    registration_ref,
+    move_ref,
 )
 from services.registry.domain.versioning import Version, next_version
 from tests.steps import an_event, request
@@ -57,7 +62,8 @@ class RegistryScenario:
     def unit(self, *refs: Ref) -> UnitOfWork:
         for ref in refs:
             self.rows.setdefault(ref, AggregateRow.absent(RegistryDomain(), ref))
-        return UnitOfWork(RegistryDomain(), self.rows, datetime(2030, 1, 1, tzinfo=UTC), self.new_id)
+        now = datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=len(self.events))
+        return UnitOfWork(RegistryDomain(), self.rows, now, self.new_id)
 
     def new_id(self) -> str:
         self.ids += 1
@@ -65,10 +71,28 @@ class RegistryScenario:
 
     def register(self, lineage: Lineage, alias: str | None = "candidate") -> str:
         asked: StepRequested = request(lineage.job_id, "register")
-        unit = self.unit(MODEL, registration_ref(lineage.job_id, "register"))
+        unit = self.unit(*rows_of(asked, "router", alias))
         result, decisions = register(asked, "router", alias, wanted(lineage), unit.states)
         self.events += [unit.apply(decision) for decision in decisions]
         return result.facts["version"]
+
+    def change(self, decide: Callable[[str, ModelState, Change], Decision]) -> None:
+        change = Change(f"change-{len(self.events)}", "a person", "because")
+        unit = self.unit(MODEL, move_ref(change.id))
+        self.events.append(unit.apply(decide("router", self.model, change)))
+
+    def promote(self, alias: str, version: str) -> None:
+        self.change(lambda model, state, change: promote(model, alias, version, state, change))
+
+    def roll_back(self, alias: str, version: str | None = None) -> None:
+        self.change(lambda model, state, change: roll_back(model, alias, version, state, change))
+
+    @property
+    def moves(self) -> list[AliasMove]:
+        """Every move, in the order in which they were made."""
+        states = (row.state for row in self.rows.values())
+        found = [state.move for state in states if isinstance(state, AliasMoveState) and state.move]
+        return sorted(found, key=lambda move: move.at)
 
     @property
     def model(self) -> ModelState:
@@ -137,7 +161,9 @@ def test_an_alias_keeps_its_history() -> None:
     scenario = RegistryScenario()
     scenario.register(a_lineage("job-1"))
     scenario.register(a_lineage("job-2"))
-    assert [(move.version, move.previous) for move in scenario.model.moves] == [("1.0.0", None), ("1.0.1", "1.0.0")]
+    assert [(move.version, move.previous) for move in scenario.moves] == [("1.0.0", None), ("1.0.1", "1.0.0")]
+    assert scenario.moves[-1].by == "r"
+    assert "job-2" in scenario.moves[-1].reason
 
 
 def test_the_word_of_somebody_else_about_our_models_is_ignored() -> None:
@@ -159,7 +185,88 @@ def test_a_replay_of_the_log_gives_the_live_state_and_versions_are_never_given_t
     assert {ref: row.state for ref, row in replayed.rows.items()} == {
         ref: row.state for ref, row in live.rows.items() if row.state != RegistrationState()
     }
-    assert len(set(live.model.versions)) == len({job for job, _ in asked})
+    given = [event.data.version for event in live.events if isinstance(event.data, ModelRegistered)]
+    assert live.model.count == len(set(given)) == len({job for job, _ in asked})
+    assert live.model.highest == str(max(map(Version.parse, given)))
+
+
+def test_the_state_of_a_model_is_as_large_after_a_thousand_versions_and_moves_as_after_a_hundred() -> None:
+    scenario = RegistryScenario()
+    sizes = {}
+    for number in range(1000):
+        scenario.register(a_lineage(f"job-{number:04}", dataset_sha256=f"{number:064}"))
+        sizes[number] = len(scenario.model.model_dump_json())
+    assert sizes[999] == pytest.approx(sizes[99], rel=0.05)
+    assert (scenario.model.count, scenario.model.highest, len(scenario.model.newest)) == (1000, "1.999.0", NEWEST)
+    assert len(scenario.model.earlier["candidate"]) == EARLIER
+    assert len(scenario.moves) == 1000
+
+
+def test_an_alias_goes_back_to_the_good_versions_that_it_named_one_after_the_other() -> None:
+    scenario = RegistryScenario()
+    for number in range(4):
+        scenario.register(a_lineage(f"job-{number}"), alias=None)
+    for version in ("1.0.0", "1.0.1", "1.0.2"):
+        scenario.promote("production", version)
+    scenario.roll_back("production")
+    assert scenario.model.aliases == {"production": "1.0.1"}
+    scenario.promote("production", "1.0.3")
+    assert scenario.model.earlier["production"] == ("1.0.0", "1.0.1"), "it went back from 1.0.2, which is no good version"
+    scenario.roll_back("production", "1.0.0")
+    assert scenario.model.aliases == {"production": "1.0.0"}
+    with pytest.raises(ChangeRefused, match="has not named another version before"):
+        scenario.roll_back("production")
+    with pytest.raises(ChangeRefused, match="has not named 1.0.2 before"):
+        scenario.roll_back("production", "1.0.2")
+    assert [move.kind for move in scenario.moves] == [*["promoted"] * 3, "rolled_back", "promoted", "rolled_back"]
+    assert {(move.by, move.reason) for move in scenario.moves} == {("a person", "because")}
+
+
+def test_an_alias_that_was_removed_names_nothing_and_has_nothing_to_go_back_to() -> None:
+    scenario = RegistryScenario()
+    for number in range(2):
+        scenario.register(a_lineage(f"job-{number}"))
+    scenario.change(lambda model, state, change: remove(model, "candidate", state, change))
+    assert (scenario.model.aliases, scenario.model.earlier) == ({}, {})
+    assert (scenario.moves[-1].kind, scenario.moves[-1].version, scenario.moves[-1].previous) == ("removed", None, "1.0.1")
+    with pytest.raises(ChangeRefused, match="no such alias"):
+        scenario.roll_back("candidate")
+
+
+@pytest.mark.parametrize("alias", ["1", "2024", "v1", "V2.0", "1.0.0", "1.2.3-rc1", "latest", "Latest"])
+def test_an_alias_that_reads_like_a_version_does_not_move_and_the_version_stays(alias: str) -> None:
+    scenario = RegistryScenario()
+    assert scenario.register(a_lineage(), alias=alias) == "1.0.0"
+    registered, refused = (event.data for event in scenario.events)
+    assert isinstance(registered, ModelRegistered)
+    assert isinstance(refused, AliasRefused)
+    assert (refused.alias, refused.version, refused.reasons[0].field) == (alias, "1.0.0", "alias")
+    assert scenario.model.aliases == {}
+    with pytest.raises(ChangeRefused, match="candidate or production"):
+        scenario.promote(alias, "1.0.0")
+
+
+@pytest.mark.parametrize("alias", ["candidate", "production", "eu-west.canary", "v", "version", "lat3st"])
+def test_an_alias_that_says_what_it_is_for_moves(alias: str) -> None:
+    scenario = RegistryScenario()
+    scenario.register(a_lineage(), alias=alias)
+    assert scenario.model.aliases == {alias: "1.0.0"}
+
+
+def test_a_model_has_so_many_aliases_at_most_and_those_that_it_has_still_move() -> None:
+    scenario = RegistryScenario()
+    scenario.register(a_lineage())
+    for number in range(ALIASES_AT_MOST - 1):
+        scenario.promote(f"a{number}", "1.0.0")
+    with pytest.raises(ChangeRefused, match="remove an alias"):
+        scenario.promote("another", "1.0.0")
+    scenario.register(a_lineage("job-2"), alias="candidate")
+    assert scenario.model.aliases["candidate"] == "1.0.1"
+
+
+def test_a_move_of_an_earlier_release_has_the_id_of_its_event() -> None:
+    moved = an_event(ModelPromoted(model="router", alias="prod", version="1.0.0", previous=None), "neuroweaver/registry")
+    assert RegistryDomain().touches(moved) == (MODEL, move_ref(moved.id))
 
 
 def test_metrics_are_those_of_the_evaluations_of_this_adapter_and_of_their_scores() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
 from schemas.jobs import StepCancelled, StepCompleted, StepRequested, StepResult, StepStarted
-from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.models import AliasMoved, Lineage, ModelRegistered
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS, TOPIC_OF
 from services.chassis.executor.attempts import AttemptState, decision
@@ -21,7 +21,10 @@ from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
-from services.registry.domain.models import ModelState, RegistryDomain, model_ref, promote, register, registration_ref
+from services.registry.domain.aliases import Change, promote, remove, roll_back
+from services.registry.domain.models import RegistryDomain
+from services.registry.domain.registering import register, rows_of
+from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref
 from tests.audit import record
 from tests.explored import examples
 from tests.steps import an_event, cancel, request
@@ -101,7 +104,7 @@ class World:
         asked = state.requested
         assert isinstance(asked.settings, RegisterSettings)
         model = asked.settings.model
-        unit = self.unit(ref, model_ref(model), registration_ref(asked.job_id, asked.step))
+        unit = self.unit(ref, *rows_of(asked, model, asked.settings.alias))
         if state.cancel_requested:
             unit.apply(decision(asked, StepCancelled))
         elif ref not in self.working or self.chance.random() < 0.3:
@@ -114,13 +117,19 @@ class World:
         self.outbox += unit.emitted
 
     def move(self) -> None:
-        """A person moves an alias."""
-        ref = model_ref(self.chance.choice(MODEL_NAMES))
-        unit = self.unit(ref)
+        """A person moves an alias, takes it back, or removes it."""
+        ref, change = model_ref(self.chance.choice(MODEL_NAMES)), Change(f"move-{next(self.ids)}", "a person", "")
+        unit = self.unit(ref, move_ref(change.id))
         state = self.rows[ref].state
         assert isinstance(state, ModelState)
-        if state.versions:
-            unit.apply(promote(ref.key, "production", self.chance.choice(state.versions), state))
+        if state.newest:
+            drawn = self.chance.random()
+            if drawn < 0.3 and state.earlier.get("production"):
+                unit.apply(roll_back(ref.key, "production", None, state, change))
+            elif drawn < 0.4 and "production" in state.aliases:
+                unit.apply(remove(ref.key, "production", state, change))
+            else:
+                unit.apply(promote(ref.key, "production", self.chance.choice(state.newest), state, change))
         self.outbox += unit.emitted
 
     def settle(self) -> None:
@@ -199,11 +208,14 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
     assert max(Counter(data.lineage.job_id for data in made).values(), default=1) == 1
     ended = Counter(event.subject for event in world.log[JOBS.name] if event.type in OUTCOMES)
     assert max(ended.values(), default=1) == 1
-    for event in world.log[MODELS.name]:
-        if isinstance(event.data, ModelPromoted):
-            known = world.rows[model_ref(event.data.model)].state
-            assert isinstance(known, ModelState)
-            assert event.data.version in known.versions
+    states = [row.state for row in world.rows.values()]
+    known = {
+        (state.registered.model, state.registered.version)
+        for state in states
+        if isinstance(state, RegistrationState) and state.registered
+    }
+    moved = [event.data for event in world.log[MODELS.name] if isinstance(event.data, AliasMoved)]
+    assert {(data.model, data.version) for data in moved} <= known
 
 
 def test_the_random_worlds_do_what_they_are_about() -> None:
@@ -222,5 +234,5 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "StepCancelled",
         "ModelRegistered",
     }
-    assert {*wanted_types, "ModelPromoted"} <= set(seen)
+    assert {*wanted_types, "ModelPromoted", "ModelRolledBack", "AliasRemoved"} <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]

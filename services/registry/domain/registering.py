@@ -1,0 +1,78 @@
+"""Decides a `register` step: which version the artifact becomes, and whether the job's alias moves to it."""
+
+from schemas.jobs import StepRequested, StepResult
+from schemas.models import AliasRefused, ModelRegistered
+from schemas.reasons import Reason, shown
+from schemas.results import ARTIFACT_SHA256, MODEL_NAME, MODEL_VERSION
+from services.chassis.kernel.aggregate import Decision, Ref, States
+from services.registry.domain.aliases import Change, ChangeRefused, promote
+from services.registry.domain.lineage import purpose_of
+from services.registry.domain.state import (
+    ModelState,
+    RegistrationState,
+    model_ref,
+    move_of_step,
+    move_ref,
+    registration_ref,
+)
+from services.registry.domain.versioning import FIRST, Version, next_version
+
+
+class OtherPurpose(Exception):
+    """A version would be for something else than the versions that its model has."""
+
+    def __init__(self, model: str, has: str, wanted: str) -> None:
+        message = f"the versions of {model} are for {has}, and this one is for {wanted}"
+        self.reason = Reason(
+            field="register_as", value=shown(model), message=message, remedy="register it as another model"
+        )
+        super().__init__(str(self.reason))
+
+
+def rows_of(request: StepRequested, model: str, alias: str | None) -> tuple[Ref, ...]:
+    """Return the rows that `register` needs locked."""
+    refs = (model_ref(model), registration_ref(request.job_id, request.step))
+    return refs if alias is None else (*refs, move_ref(move_of_step(request.job_id, request.step)))
+
+
+def register(
+    request: StepRequested, model: str, alias: str | None, wanted: ModelRegistered, states: States
+) -> tuple[StepResult, list[Decision]]:
+    """Decide a `register` step under the locks of `rows_of`.
+
+    `wanted` is the registration without its number. A step that registered before gets its existing version. Raises
+    OtherPurpose if the versions of the model are for something else: its aliases must not move to a judge, nor a judge's to it.
+    """
+    known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
+    assert isinstance(known, RegistrationState)
+    assert isinstance(owner, ModelState)
+    decisions = []
+    made = known.registered
+    if made is None:
+        if owner.latest and purpose_of(owner.latest) != wanted.purpose:
+            raise OtherPurpose(model, purpose_of(owner.latest), wanted.purpose)
+        made = wanted.model_copy(update={"version": _number(owner, wanted)})
+        decisions.append(Decision(model_ref(model), model, made))
+        if alias is not None:
+            decisions.append(_alias_moved(made, alias, owner))
+    facts = {MODEL_NAME: made.model, MODEL_VERSION: made.version, ARTIFACT_SHA256: made.artifact.sha256}
+    return StepResult(metrics=made.metrics, facts=facts), decisions
+
+
+def _number(owner: ModelState, wanted: ModelRegistered) -> str:
+    if owner.highest is None or owner.latest is None:
+        return str(FIRST)
+    return str(next_version(Version.parse(owner.highest), owner.latest, wanted.lineage))
+
+
+def _alias_moved(made: ModelRegistered, alias: str, owner: ModelState) -> Decision:
+    lineage = made.lineage
+    change = Change(move_of_step(lineage.job_id, lineage.step), lineage.requester, f"registered by job {lineage.job_id}")
+    try:
+        return promote(made.model, alias, made.version, owner, change)
+    except ChangeRefused as refused:
+        reasons = (refused.reason,)
+        event = AliasRefused(
+            model=made.model, alias=alias, version=made.version, by=lineage.requester, reasons=reasons
+        )  # fmt: skip
+        return Decision(model_ref(made.model), made.model, event)
