@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import claims, full_loop, growth, latency, rebuild, report
+from benchmarks import claims, full_loop, growth, latency, rebuild, registration, report
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
@@ -23,6 +23,7 @@ PARTS = {
     "events": ("rebuild", "full_loop", "latency_ms", "growth"),
     "edge": ("http", "sse"),
     "trainer": ("sft", "dpo", "claims", "estimate_error"),
+    "registry": ("registration",),
 }
 
 
@@ -30,7 +31,11 @@ def main() -> int:
     """Measure and return exit code 0, whatever the figures are."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "subject", nargs="?", choices=PARTS, default="events", help="events: the bus; edge: answers over HTTP; trainer"
+        "subject",
+        nargs="?",
+        choices=PARTS,
+        default="events",
+        help="events: the bus; edge: answers over HTTP; trainer; registry",
     )
     parser.add_argument("--quick", action="store_true", help="few events and one round: to see that it runs")
     parts = [part for of in PARTS.values() for part in of]
@@ -72,6 +77,10 @@ async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, A
     elif part == "claims":
         figures["claim_growth_10_to_1000"] = await claims.growth(
             servers, rounds=2 if quick else 5, claims=30 if quick else 200
+        )
+    elif part == "registration":
+        figures["registration_growth"] = await registration.growth(
+            servers, rounds=3 if quick else 20, many=500 if quick else registration.MANY
         )
     elif part == "sse":
         figures[part] = await sse.measure(servers, clients=100 if quick else 1000, seconds=3 if quick else 15)

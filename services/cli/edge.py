@@ -90,6 +90,14 @@ class Edge:
         """Send a POST and return the answer as `view`."""
         return _answer(view, self._http.post(path, json=body))
 
+    def put(self, view: type[_T], path: str, body: object) -> _T:
+        """Send a PUT and return the answer as `view`."""
+        return _answer(view, self._http.put(path, json=body))
+
+    def delete(self, view: type[_T], path: str, **query: str) -> _T:
+        """Send a DELETE and return the answer as `view`."""
+        return _answer(view, self._http.delete(path, params=query))
+
     def stream(self, path: str) -> Iterator[StreamEvent]:
         """Yield server-sent events until `end`; a broken stream is resumed after its last event, for a limited time."""
         last = ""

@@ -10,6 +10,7 @@ import typer
 
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
+from services.cli import aliases
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -20,6 +21,7 @@ from services.cli.stack import http_address
 from services.registry.views import VersionPage, VersionSummary, VersionView
 
 app = Commands()
+app.add_typer(aliases.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[

@@ -171,7 +171,7 @@ def router(runtime: Runtime) -> APIRouter:
             assert isinstance(state, ModelState)
             if if_match is not None and if_match != _etag(state):
                 detail = (
-                    f"the aliases of model {name!r} are at {_etag(state)}, not at {shown(if_match)}; read them again, then "
+                    f"the aliases of model {name!r} are at {_etag(state)}, not at {if_match}; read them again, then "
                     "send the change again if it is still wanted"
                 )
                 raise Problem(412, "The aliases have changed", detail)

@@ -18,6 +18,7 @@ from schemas.jobs import JobAccepted
 from schemas.reasons import Reason, reasons_of, shown
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
+from schemas.versions import ALIAS_REMEDY, alias_fault
 from services.orchestrator.domain.content import REMEMBERED, exact_text
 from services.orchestrator.domain.planning import PlanFault, plan
 from services.orchestrator.domain.spending import faults_of_budget
@@ -95,16 +96,19 @@ def _parse(request: dict[str, Any]) -> JobRequest | RejectedRequest:
 
 
 def _faults_of_names(request: JobRequest) -> list[Reason]:
-    """Faults of the names `.` and `..`, which mean folders in URLs and paths."""
+    """Faults of the names `.` and `..`, which mean folders in URLs and paths, and of an alias that reads like a version."""
     steps = request.pipeline if isinstance(request.pipeline, tuple) else ()
     names = {"job_id": request.job_id, "register_as": request.register_as, "alias": request.alias}
     names |= {f"pipeline.{number}.name": step.name for number, step in enumerate(steps)}
     message = "the name cannot be part of a URL, where it would mean a folder"
-    return [
+    found = [
         Reason(field=field, value=shown(name), message=message, remedy="use a name with a letter or a digit")
         for field, name in names.items()
         if name in (".", "..")
     ]
+    if request.alias is not None and (fault := alias_fault(request.alias)):
+        found.append(Reason(field="alias", value=shown(request.alias), message=fault, remedy=ALIAS_REMEDY))
+    return found
 
 
 def _faults_of_budget(request: JobRequest, policy: Policy | None) -> list[Reason]:

@@ -222,3 +222,29 @@ async def test_an_empty_question_is_wrong_usage(registry: Registry) -> None:
     ended = await models(registry, "try", registry.name("router"), "  ")
     assert ended.code == 2
     assert "TEXT" in ended.err
+
+
+async def test_an_alias_is_moved_goes_back_and_is_removed_and_each_move_says_who_and_why(registry: Registry) -> None:
+    await registered(registry, "job-1", "first")
+    await registered(registry, "job-2", "second")
+    name = registry.name("router")
+    shown = await models(registry, "aliases", name)
+    assert shown.out.splitlines()[-1].split() == ["candidate", "1.0.1", "1.0.0"]
+    promoted = await models(registry, "promote", f"{name}@1.0.0", "production", "--by", "ana", "--json")
+    assert promoted.json["aliases"] == {"candidate": "1.0.1", "production": "1.0.0"}
+    back = await models(registry, "rollback", name, "candidate", "--reason", "Answers are empty.", "--by", "ana")
+    assert back.code == 0, back.err
+    again = await models(registry, "rollback", name, "candidate", "--reason", "More.")
+    assert again.code == 1
+    assert "has not named another version before" in again.err
+    assert (await models(registry, "rollback", name, "candidate")).code == 2, "it needs a reason"
+    gone = await models(registry, "unalias", name, "production")
+    assert "production" not in gone.out
+    listed = await models(registry, "moves", name, "--alias", "candidate")
+    newest = next(line for line in listed.out.splitlines() if "rolled back" in line)
+    assert all(word in newest for word in ("candidate", "1.0.1", "1.0.0", "ana", "Answers are empty."))
+    odd = await models(registry, "promote", f"{name}@1.0.0", "v1")
+    assert odd.code == 1
+    assert "candidate or production" in odd.err
+    assert (await models(registry, "promote", name, "production")).code == 2
+    assert (await models(registry, "aliases", "nobody")).code == 4

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.jobs import StepCompleted, StepFailed, StepRequested, StepResult
-from schemas.models import ModelPromoted, ModelRegistered
+from schemas.models import AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
 from services.chassis.executor.child import Context
 from services.feedback.steps.score import score
 from services.registry.views import VersionSummary
@@ -160,11 +160,65 @@ async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
     assert late.status_code == 412
     same = await registry.http.put(f"{path}/production", json={"version": "1.0.0"})
     assert same.headers["etag"] == moved.headers["etag"]
+    other = registry.step("job-3", "router", registry.adapter("3"), alias=None)
+    await registry.ask(other)
+    await registry.outcome(other)
+    assert (await registry.http.get(path)).headers["etag"] == moved.headers["etag"], "a version alone changes no alias"
     unknown = await registry.http.put(f"{path}/production", json={"version": "7.0.0"})
     assert unknown.status_code == 422
     assert unknown.json()["reasons"][0]["field"] == "version"
     named = (await registry.http.get(f"/models?alias=production&requester={registry.mark}")).json()["items"]
     assert [item["id"] for item in named] == [f"{registry.name('router')}@1.0.0"]
+
+
+async def test_an_alias_goes_back_with_a_reason_is_removed_and_its_moves_are_a_list(registry: Registry) -> None:
+    for number in (1, 2):
+        step = registry.step(f"job-{number}", "router", registry.adapter(str(number)))
+        await registry.ask(step)
+        await registry.outcome(step)
+    name = registry.name("router")
+    path = f"/models/{name}/aliases"
+    without = await registry.http.post(f"{path}/candidate/rollback", json={})
+    assert (without.status_code, without.json()["reasons"][0]["field"]) == (422, "body.reason")
+    stale = await registry.http.post(
+        f"{path}/candidate/rollback", json={"reason": "no"}, headers={"If-Match": '"1"'}
+    )  # fmt: skip
+    assert stale.status_code == 412
+    back = await registry.http.post(f"{path}/candidate/rollback", json={"reason": "Answers are empty.", "by": "ana"})
+    assert (back.status_code, back.json()["aliases"], back.json()["earlier"]) == (200, {"candidate": "1.0.0"}, {})
+    further = await registry.http.post(f"{path}/candidate/rollback", json={"reason": "more"})
+    assert (further.status_code, further.json()["reasons"][0]["field"]) == (422, "version")
+    odd = await registry.http.put(f"{path}/v2", json={"version": "1.0.0"})
+    assert (odd.status_code, odd.json()["reasons"][0]["field"]) == (422, "alias")
+    gone = await registry.http.delete(f"{path}/candidate?by=ana&reason=unused")
+    assert (gone.status_code, gone.json()["aliases"]) == (200, {})
+    assert (await registry.http.delete(f"{path}/candidate")).status_code == 422
+    assert (await registry.http.get(f"/models/{name}@candidate")).status_code == 404
+
+    page = (await registry.http.get(f"/models/{name}/moves?limit=3")).json()
+    assert [(move["kind"], move["version"], move["by"]) for move in page["items"]] == [
+        ("removed", None, "ana"), ("rolled_back", "1.0.0", "ana"), ("promoted", "1.0.1", registry.mark)
+    ]  # fmt: skip
+    assert page["items"] == gone.json()["moves"][:3]
+    rest = (await registry.http.get(f"/models/{name}/moves?limit=3&cursor={page['next']}")).json()
+    assert [(move["kind"], move["previous"]) for move in rest["items"]] == [("promoted", None)]
+    assert (await registry.http.get(f"/models/{name}/moves?alias=other")).json() == {"items": [], "next": None}
+    *_, rolled_back, removed = await registry.about("router", 6)
+    assert isinstance(rolled_back.data, ModelRolledBack)
+    assert (rolled_back.data.version, rolled_back.data.previous) == ("1.0.0", "1.0.1")
+    assert isinstance(removed.data, AliasRemoved)
+
+
+async def test_a_job_whose_alias_does_not_move_has_its_version_and_the_log_says_why(registry: Registry) -> None:
+    step = registry.step("job", "router", registry.adapter(), alias="1.0.0")
+    await registry.ask(step)
+    completed = (await registry.outcome(step)).data
+    assert isinstance(completed, StepCompleted)
+    registered, refused = await registry.about("router", 2)
+    assert isinstance(registered.data, ModelRegistered)
+    assert isinstance(refused.data, AliasRefused)
+    assert refused.data.reasons[0].field == "alias"
+    assert (await registry.http.get(f"/models/{registry.name('router')}@1.0.0")).json()["aliases"] == []
 
 
 async def test_lists_are_filtered_and_paged_without_repeating_or_hiding_a_version(registry: Registry) -> None:

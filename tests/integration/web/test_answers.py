@@ -28,7 +28,7 @@ JOB = "job-000002"
 _END_OTHERS = """SELECT count(pg_terminate_backend(pid, 10000)) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()"""
 _MANY = """INSERT INTO projection.model (key, state, named)
-           VALUES ('many', '{"versions": ["1.2.0", "1.10.0"], "aliases": {"prod": "1.2.0", "1.2.0": "1.10.0"}}',
+           VALUES ('many', '{"count": 2, "highest": "1.10.0", "newest": ["1.2.0", "1.10.0"], "aliases": {"prod": "1.2.0", "1.2.0": "1.10.0"}}',
                    '{"1.2.0": ["prod"], "1.10.0": ["1.2.0"]}');
            INSERT INTO projection.registration (key, model, version, registered_at, state)
            SELECT 'many/' || number, 'many', number, now(), jsonb_set(state, '{registered,version}', to_jsonb(number))

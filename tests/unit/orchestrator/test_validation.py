@@ -51,6 +51,8 @@ def test_a_plain_request_is_taken_on_with_its_plan() -> None:
         ({"job_id": ".."}, "job_id", "'..'"),
         ({"register_as": ".."}, "register_as", "'..'"),
         ({"alias": "."}, "alias", "'.'"),
+        ({"alias": "1.0.0"}, "alias", "'1.0.0'"),
+        ({"alias": "latest"}, "alias", "'latest'"),
         ({"pipeline": [{"name": "..", "kind": "prepare"}]}, "pipeline.0.name", "'..'"),
         ({"register_as": "späte modelle"}, "register_as", "'späte modelle'"),
     ],

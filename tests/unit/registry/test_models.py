@@ -216,7 +216,7 @@ def test_an_alias_goes_back_to_the_good_versions_that_it_named_one_after_the_oth
     assert scenario.model.aliases == {"production": "1.0.0"}
     with pytest.raises(ChangeRefused, match="has not named another version before"):
         scenario.roll_back("production")
-    with pytest.raises(ChangeRefused, match="has not named 1.0.2 before"):
+    with pytest.raises(ChangeRefused, match=r"has not named 1\.0\.2 before"):
         scenario.roll_back("production", "1.0.2")
     assert [move.kind for move in scenario.moves] == [*["promoted"] * 3, "rolled_back", "promoted", "rolled_back"]
     assert {(move.by, move.reason) for move in scenario.moves} == {("a person", "because")}

@@ -1,0 +1,146 @@
+"""`neuroweaver models aliases`, `moves`, `promote`, `rollback` and `unalias`: how the aliases of a model stand and move."""
+
+import getpass
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from services.cli.commands import Commands
+from services.cli.edge import Edge, RequestRefused
+from services.cli.exits import Exit, stop_with
+from services.cli.job_refusal import refused
+from services.cli.output import print_json, print_table, say
+from services.cli.settings import CliSettings
+from services.cli.stack import http_address
+from services.registry.domain.state import AliasMove
+from services.registry.views import AliasesView, MovePage
+
+app = Commands()
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+ModelName = Annotated[str, typer.Argument(help="Name of the model.", metavar="NAME")]
+Alias = Annotated[str, typer.Argument(help="The alias.", metavar="ALIAS")]
+Why = Annotated[str, typer.Option("--reason", help="Why, for the record.", metavar="TEXT")]
+By = Annotated[str | None, typer.Option("--by", help="Who, for the record; default: your user name.", metavar="NAME")]
+_PAGE = 200
+
+
+@app.command("aliases", example="neuroweaver models aliases support-router")
+def show_aliases(name: ModelName, json: Json = False) -> None:
+    """Show which version each alias of a model names. Exit code 4 when the model does not exist."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        view = edge.get(AliasesView, f"{_path(name)}/aliases")
+    _print_aliases(view, json)
+
+
+@app.command(example="neuroweaver models moves support-router --alias production")
+def moves(
+    name: ModelName,
+    alias: Annotated[str | None, typer.Option(help="Only moves of this alias.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most moves to list.")] = 20,
+    json: Json = False,
+) -> None:
+    """List how the aliases of a model moved, the newest move first. Exit code 4 when the model does not exist."""
+    found: list[AliasMove] = []
+    cursor: str | None = None
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        while len(found) < limit:
+            asked = {"alias": alias, "limit": min(_PAGE, limit - len(found)), "cursor": cursor}
+            page = edge.get(MovePage, f"{_path(name)}/moves", **asked)
+            found += page.items
+            cursor = page.next
+            if cursor is None:
+                break
+    if json:
+        print_json(found)
+    else:
+        print_table(
+            ("alias", "move", "from", "to", "at", "by", "reason"), [_row(move) for move in found], least=("reason", "at")
+        )
+        if not found:
+            say("None: no alias of this model has moved, or none matches the options.")
+
+
+@app.command(example='neuroweaver models promote support-router@1.0.0 production --reason "Passed the review."')
+def promote(
+    version: Annotated[str, typer.Argument(help="The version.", metavar="NAME@VERSION")],
+    alias: Alias,
+    reason: Why = "",
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Move an alias to a version. Exit code 1 when it is refused, 4 when the model does not exist."""
+    name, _, number = version.partition("@")
+    if not number:
+        stop_with(Exit.USAGE, f"{version} names no version; write {name}@VERSION, as `neuroweaver models list` shows it")
+    body = {"version": number, "by": _who(by), "reason": reason}
+    _change(json, lambda edge: edge.put(AliasesView, _alias_path(name, alias), body))
+
+
+@app.command(example='neuroweaver models rollback support-router production --reason "Answers are empty."')
+def rollback(
+    name: ModelName,
+    alias: Alias,
+    reason: Why,
+    to: Annotated[
+        str | None,
+        typer.Option(help="The version; default: the last good one that the alias named before.", metavar="VERSION"),
+    ] = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Let an alias go back to a version that it named before. Exit code 1 when there is none, 4 when the model does not exist."""
+    body = {"version": to, "by": _who(by), "reason": reason}
+    _change(json, lambda edge: edge.post(AliasesView, f"{_alias_path(name, alias)}/rollback", body))
+
+
+@app.command(example='neuroweaver models unalias support-router candidate --reason "Nobody uses it."')
+def unalias(name: ModelName, alias: Alias, reason: Why = "", by: By = None, json: Json = False) -> None:
+    """Remove an alias; its version stays. Exit code 1 when there is no such alias, 4 when the model does not exist."""
+    _change(json, lambda edge: edge.delete(AliasesView, _alias_path(name, alias), by=_who(by), reason=reason))
+
+
+def _change(json: bool, send: Callable[[Edge], AliasesView]) -> None:
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        try:
+            view = send(edge)
+        except RequestRefused as refusal:
+            refused(refusal, json)
+    _print_aliases(view, json)
+
+
+def _print_aliases(view: AliasesView, json: bool) -> None:
+    if json:
+        print_json(view)
+        return
+    rows = [
+        (alias, version, ", ".join(reversed(view.earlier.get(alias, ()))))
+        for alias, version in sorted(view.aliases.items())
+    ]
+    print_table(("alias", "version", "can go back to"), rows, least=("can go back to",))
+    if not rows:
+        say("None: the model has no alias.")
+
+
+def _row(move: AliasMove) -> tuple[object, ...]:
+    at = f"{move.at.astimezone():%Y-%m-%d %H:%M:%S}"
+    return move.alias, move.kind.replace("_", " "), move.previous or "", move.version or "", at, move.by, move.reason
+
+
+def _who(by: str | None) -> str:
+    if by:
+        return by
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "neuroweaver-cli"
+
+
+def _path(name: str) -> str:
+    return f"/models/{quote(name, safe='')}"
+
+
+def _alias_path(name: str, alias: str) -> str:
+    return f"{_path(name)}/aliases/{quote(alias, safe='')}"
