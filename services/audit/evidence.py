@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
-from schemas.models import ModelPromoted, ModelRegistered
+from schemas.models import AliasMoved, AliasRefused, AliasRemoved, ModelRegistered
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.audit.selection import is_of_job
 from services.audit.tracing import Located
@@ -48,12 +48,7 @@ async def evidence(cluster: Cluster, target: str) -> Evidence:
         for item in models
         if isinstance(item.event.data, ModelRegistered) and item.event.data.lineage.job_id == job_id
     }
-    about += [
-        item
-        for item in models
-        if isinstance(item.event.data, ModelRegistered | ModelPromoted)
-        and (item.event.data.model, item.event.data.version) in made
-    ]
+    about += [item for item in models if _version_of(item.event) in made]
     if not about:
         raise Unknown(f"job {job_id!r} is not in the log{_meant(models, target)}")
     return Evidence(job_id, version, sorted(about, key=lambda item: item.record_id))
@@ -61,6 +56,16 @@ async def evidence(cluster: Cluster, target: str) -> Evidence:
 
 def _is_the_registrys(event: Event) -> bool:
     return event.source == RegistryDomain().source
+
+
+def _version_of(event: Event) -> tuple[str, str] | None:
+    """Return model and version that an event of the registry is about; None for another event."""
+    match event.data:
+        case ModelRegistered() | AliasMoved() | AliasRefused() as data:
+            return data.model, data.version
+        case AliasRemoved() as removed:
+            return removed.model, removed.previous
+    return None
 
 
 def _of_version(models: list[Located], target: str) -> tuple[str, str]:
@@ -72,8 +77,10 @@ def _of_version(models: list[Located], target: str) -> tuple[str, str]:
         match item.event.data:
             case ModelRegistered() as made if made.model == model:
                 versions[made.version] = made.lineage.job_id
-            case ModelPromoted() as moved if moved.model == model:
+            case AliasMoved() as moved if moved.model == model:
                 aliases[moved.alias] = moved.version
+            case AliasRemoved() as removed if removed.model == model:
+                aliases.pop(removed.alias, None)
     version = name if name in versions else aliases.get(name)
     if version not in versions:
         known = ", ".join([*versions, *aliases]) or "no version of it"

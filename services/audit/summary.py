@@ -27,7 +27,7 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
-from schemas.models import ModelPromoted, ModelRegistered
+from schemas.models import AliasMoved, AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.topics import EVENT_TYPES
@@ -117,7 +117,13 @@ def sentence(data: EventData, source: str) -> str:
             return f"{made.model}@{made.version} is the adapter {made.artifact.sha256[:_DIGEST]}{_metrics(made.metrics)}"
         case ModelPromoted() as moved:
             before = f", before {moved.previous}" if moved.previous else ""
-            return f"{moved.model}@{moved.alias} is {moved.version} now{before}"
+            return f"{moved.model}@{moved.alias} is {moved.version} now{before}{_by(moved)}"
+        case ModelRolledBack() as moved:
+            return f"{moved.model}@{moved.alias} is {moved.version} again, and {moved.previous} no longer{_by(moved)}"
+        case AliasRemoved() as removed:
+            return f"{removed.model}@{removed.alias} is gone, and was {removed.previous}{_by(removed)}"
+        case AliasRefused() as refused:
+            return f"{refused.model}@{refused.alias} is not {refused.version}: {'; '.join(map(str, refused.reasons))}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"
@@ -127,6 +133,11 @@ def sentence(data: EventData, source: str) -> str:
         case LogAccepted() as other:
             return f"{other.accepted_by} let {other.service} read {other.topic} with topic id {other.topic_id}{_why(other.reason)}"
     return ""
+
+
+def _by(change: AliasMoved | AliasRemoved) -> str:
+    by = "" if change.by == "unknown" else f", by {change.by}"
+    return f"{by}{_why(change.reason)}"
 
 
 def feedback(batch: FeedbackRecorded) -> str:

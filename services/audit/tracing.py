@@ -29,7 +29,7 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
-from schemas.models import Lineage, ModelPromoted, ModelRegistered
+from schemas.models import AliasMoved, Lineage, ModelRegistered
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.results import ADAPTER
 from schemas.steps import PlannedStep
@@ -198,7 +198,7 @@ def _versions(records: Sequence[Located]) -> Iterator[TracedVersion]:
     for item in records:
         made = item.event.data
         if isinstance(made, ModelRegistered):
-            moves = (other.event.data for other in records if isinstance(other.event.data, ModelPromoted))
+            moves = (other.event.data for other in records if isinstance(other.event.data, AliasMoved))
             yield TracedVersion(
                 model=made.model,
                 version=made.version,

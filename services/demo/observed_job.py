@@ -26,7 +26,7 @@ from schemas.jobs import (
     StepResult,
     StepStarted,
 )
-from schemas.models import ModelPromoted, ModelRegistered
+from schemas.models import AliasRefused, ModelPromoted, ModelRegistered
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from schemas.requests import JobRequested
@@ -76,6 +76,8 @@ class ObservedJob:
     completed: JobCompleted | None = None
     registered: ModelRegistered | None = None
     promoted: ModelPromoted | None = None
+    refused: AliasRefused | None = None
+    """Why the alias did not move."""
     feedback: FeedbackRecorded | None = None
     counts: Mapping[str, int] = field(default_factory=dict)
     """Number of records about this job, by topic."""
@@ -87,7 +89,9 @@ class ObservedJob:
             return self.outcome is not None
         model_is_due = self.completed is not None and self.completed.model is not None
         alias_is_due = model_is_due and self.alias is not None
-        return (not model_is_due or self.registered is not None) and (not alias_is_due or self.promoted is not None)
+        return (not model_is_due or self.registered is not None) and (
+            not alias_is_due or self.promoted is not None or self.refused is not None
+        )
 
     @property
     def seconds(self) -> float | None:
@@ -121,6 +125,8 @@ def fold(job: ObservedJob, topic: str, event: Event) -> ObservedJob:
             return replace(job, registered=registered)
         case ModelPromoted() as promoted:
             return replace(job, promoted=promoted)
+        case AliasRefused() as refused:
+            return replace(job, refused=refused)
         case FeedbackRecorded() as feedback:
             return replace(job, feedback=feedback)
         case StepEventData() as data:

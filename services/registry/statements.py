@@ -15,9 +15,9 @@ NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
 MODEL = "SELECT CAST(state AS text) FROM model WHERE key = $1"
 """Reads one model."""
 
-MOVES_SHOWN = 20
+_MOVES_SHOWN = 20
 MODEL_AND_MOVES = f"""SELECT CAST(state AS text), array(SELECT item FROM alias_move WHERE model = $1
-       ORDER BY moved_at DESC, key DESC LIMIT {MOVES_SHOWN}) FROM model WHERE key = $1"""
+       ORDER BY moved_at DESC, key DESC LIMIT {_MOVES_SHOWN}) FROM model WHERE key = $1"""
 """Reads one model with the newest moves of its aliases."""
 
 HAS_VERSION = "SELECT 1 FROM registration WHERE model = $1 AND version = $2"
