@@ -13,10 +13,12 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
 from benchmarks.edge.rows import put_jobs, put_models
+from schemas.models import Lineage
 from services.chassis.migrations.migrate import alembic_config, migrate
 from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
 from services.orchestrator.views import JobSummary
+from services.registry.domain.state import NEWEST, ModelState
 from services.registry.views import VersionSummary
 from tests.integration.web.test_answers import ODD
 
@@ -110,19 +112,50 @@ async def test_a_migration_finishes_what_is_there_as_it_would_be_written_now(
     urls: dict[str, str], service: str, item: str
 ) -> None:
     before = await told(urls[service], item)
-    version = {"orchestrator": "orchestrator_0002", "registry": "registry_0003"}[service]
+    await there_and_back(
+        urls[service], service, {"orchestrator": "orchestrator_0002", "registry": "registry_0003"}[service]
+    )
+    assert await told(urls[service], item) == before
 
-    def there_and_back(connection: Connection) -> None:
+
+async def there_and_back(url: str, service: str, version: str) -> None:
+    """Bring a database to an earlier revision and to the newest again."""
+
+    def migrated(connection: Connection) -> None:
         config = alembic_config(service)
         config.attributes["connection"] = connection
         command.downgrade(config, version)
         command.upgrade(config, "heads")
 
-    engine = parse(urls[service]).engine(poolclass=NullPool)
+    engine = parse(url).engine(poolclass=NullPool)
     async with engine.begin() as connection:
-        await connection.run_sync(there_and_back)
+        await connection.run_sync(migrated)
     await engine.dispose()
-    assert await told(urls[service], item) == before
+
+
+async def test_a_model_that_an_earlier_release_stored_is_bounded_and_keeps_its_aliases(urls: dict[str, str]) -> None:
+    versions = [f"1.{number}.0" for number in range(25)]
+    move = {"alias": "prod", "version": "1.3.0", "previous": None, "at": "2026-11-01T00:00:00Z"}
+    lineage = {
+        "job_id": "j", "step": "register", "requester": "r", "base_model": "base", "base_model_sha256": None,
+        "dataset_sha256": "d" * 64, "configuration": {"rank": 8}, "results": {"train": {"metrics": {"loss": 1.0}}},
+    }  # fmt: skip
+    old = {"versions": versions, "latest": lineage, "aliases": {"prod": "1.3.0"}, "moves": [move], "opened_by": "e"}
+    connection = await asyncpg.connect(urls["registry"])
+    try:
+        await connection.execute(
+            "INSERT INTO projection.model (key, sequence, state) VALUES ('earlier', 26, $1)", json.dumps(old)
+        )
+        await there_and_back(urls["registry"], "registry", "registry_0008")
+        stored = await connection.fetchval("SELECT CAST(state AS text) FROM projection.model WHERE key = 'earlier'")
+    finally:
+        await connection.execute("DELETE FROM projection.model WHERE key = 'earlier'")
+        await connection.close()
+    assert not {"versions", "moves"} & json.loads(stored).keys()
+    state = ModelState.model_validate_json(stored)
+    assert (state.count, state.highest, state.newest) == (25, "1.24.0", tuple(versions[-NEWEST:]))
+    assert state.latest == Lineage.model_validate({**lineage, "results": {}})
+    assert (state.aliases, state.earlier, state.aliases_at, state.opened_by) == ({"prod": "1.3.0"}, {}, 26, "e")
 
 
 @pytest.mark.parametrize("service", ["orchestrator", "registry"])
