@@ -66,6 +66,14 @@ def used_examples(settings: OptimiserSettings, lengths: Sequence[int], seed: int
     return by_length(sorted(used), lengths)
 
 
+def tokens_read(settings: OptimiserSettings, lengths: Sequence[int], seed: int, group: int = 1) -> int:
+    """Return the tokens of the examples that all steps read together; an example counts each time that it is read."""
+    read = steps_of(settings, len(lengths), group) * (settings.batch_size // group)
+    epochs, rest = divmod(read, len(lengths))
+    last = _shuffled(len(lengths), seed, epochs)[:rest] if rest else ()
+    return group * (epochs * sum(lengths) + sum(lengths[example] for example in last))
+
+
 def by_length(examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
     """Order the examples by length, the longest first: consecutive ones share a forward pass, padded to its longest."""
     return sorted(examples, key=lambda example: -lengths[example])

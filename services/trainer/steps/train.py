@@ -39,7 +39,9 @@ from services.trainer.engine.checkpoints import Checkpoints, CurvePoint, write_c
 from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
+from services.trainer.engine.schedule import tokens_read
 from services.trainer.engine.training import Plan
+from services.trainer.engine.versions import installed
 from services.trainer.judging.judges import facts_of, judges_of, keeping_scores
 from services.trainer.judging.reward_judge import JudgedReward
 from services.trainer.methods.distill import distill
@@ -50,7 +52,9 @@ from services.trainer.methods.reward import reward
 from services.trainer.methods.rloo import rloo
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
+from services.trainer.modelling.architecture import architecture_of
 from services.trainer.modelling.base import load_base
+from services.trainer.modelling.base_files import BaseFault
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.teacher import teacher_digest, teacher_folder
 from services.trainer.modelling.whole import whole_model, write_whole
@@ -118,7 +122,9 @@ def train(context: Context) -> StepResult:
         Chat(loaded.adapter or loaded.base, step.chat_template).save(
             folder
         )  # read anew: trainers set tokens of the one that they are given
-        described = {"method": method.name, "base_model": step.base_model, **recipe, **facts}
+        described = {
+            "method": method.name, "base_model": step.base_model, **recipe, **facts, "libraries": installed(),
+        }  # fmt: skip
         (folder / RECORD).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)
         artifact = context.store.put(folder)
@@ -126,6 +132,7 @@ def train(context: Context) -> StepResult:
         **settled(trained.curve),
         "steps": float(len(trained.curve)),
         "trainable_parameters": float(trained.parameters),
+        **_compute(loaded.base, settings, method),
         **({"rate_factor": trained.rate_factor} if trained.rate_factor < 1 else {}),
         **memory_metrics(loaded.base, settings, method, task, teacher),
         **method.counts,
@@ -134,6 +141,18 @@ def train(context: Context) -> StepResult:
     if MODEL in task.inputs:
         del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
     return StepResult(outputs={MODEL if whole else ADAPTER: artifact}, metrics=metrics, facts=facts)
+
+
+def _compute(base: Path, settings: MethodSettings, method: Method) -> dict[str, float]:
+    """Return the numbers from which the compute of a training follows; without tokens where a method samples its own."""
+    found = {} if method.generated else {
+        "tokens_read": float(tokens_read(method.optimiser, method.lengths, settings.seed, method.group))
+    }  # fmt: skip
+    try:
+        return {**found, "base_parameters": float(architecture_of(base).parameters)}
+    except BaseFault as fault:  # a finished training does not fail for a number
+        _log.warning("the weights of the base model cannot be counted: %s", fault)
+        return found
 
 
 def settled(curve: Sequence[CurvePoint]) -> dict[str, float]:

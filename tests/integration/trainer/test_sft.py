@@ -91,6 +91,11 @@ def test_the_adapter_carries_all_that_serving_and_audit_need(tmp_path: Path, bas
     assert record["inputs"] == {"dataset": dataset.sha256}
     assert record["settings"]["lora"] == LoraSettings(rank=4, alpha=8).model_dump(mode="json")
     assert record["base_model_sha256"] == result.facts["base_model_sha256"]
+    assert record["libraries"]["torch"] == torch.__version__.partition("+")[0]
+    assert result.metrics["base_parameters"] == sum(
+        weight.numel() for weight in load_base(base, torch.float32, CPU).parameters()
+    )
+    assert (result.metrics["tokens_read"] or 0) > (result.metrics["examples"] or 0)
     config = json.loads((folder / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(base)
     assert set(config["target_modules"]) == {

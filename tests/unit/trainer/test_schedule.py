@@ -5,7 +5,15 @@ from collections import Counter
 import pytest
 
 from schemas.recipes.optimiser import OptimiserSettings
-from services.trainer.engine.schedule import batch_of, by_length, learning_rate, micro_batch_size, steps_of, used_examples
+from services.trainer.engine.schedule import (
+    batch_of,
+    by_length,
+    learning_rate,
+    micro_batch_size,
+    steps_of,
+    tokens_read,
+    used_examples,
+)
 
 
 def test_steps_follow_from_epochs_where_they_are_not_given() -> None:
@@ -64,3 +72,12 @@ def test_examples_of_like_length_share_a_part() -> None:
 def test_an_example_that_no_step_uses_is_left_out() -> None:
     settings = OptimiserSettings(steps=1, batch_size=2)
     assert sorted(used_examples(settings, [1, 2, 3, 4, 5], seed=0)) == sorted(batch_of(0, 2, 5, seed=0))
+
+
+def test_the_tokens_that_are_read_are_those_of_the_examples_in_all_batches() -> None:
+    lengths = [3, 5, 8, 13, 21, 34, 55]
+    settings = OptimiserSettings(steps=5, batch_size=4)
+    read = [lengths[example] for step in range(5) for example in batch_of(step, 4, len(lengths), seed=2)]
+    assert tokens_read(settings, lengths, seed=2) == sum(read)
+    pairs = [lengths[example] for step in range(5) for example in batch_of(step, 2, len(lengths), seed=2)]
+    assert tokens_read(settings, lengths, seed=2, group=2) == 2 * sum(pairs)
