@@ -5,7 +5,9 @@ https://www.rfc-editor.org/rfc/rfc6962#section-2.1
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Literal
 
 from pydantic import Field
@@ -65,33 +67,71 @@ def audit_path(leaves: Iterable[bytes], index: int, size: int) -> tuple[Sibling,
 
     `leaves` are the hashes of all leaves, in order. Raises ValueError if they are fewer or `index` is out of range.
     """
-    if not 0 <= index < size:
-        raise ValueError(f"leaf {index} does not exist among {size}")
-    spans = list(_spans(index, 0, size))
+    return audit_paths(leaves, (index,), size)[1][index]
+
+
+def audit_paths(leaves: Iterable[bytes], indexes: Iterable[int], size: int) -> tuple[bytes, dict[int, tuple[Sibling, ...]]]:
+    """Return the root of the first `size` leaves, and the audit path of each of `indexes`.
+
+    The hashes in `leaves` are read once, in order. Raises ValueError if they are fewer or an index is out of range.
+    """
+    wanted = sorted(set(indexes))
+    if out := [index for index in wanted if not 0 <= index < size]:
+        raise ValueError(f"leaf {out[0]} does not exist among {size}")
+    paths: dict[int, list[Sibling]] = {index: [] for index in wanted}
     hashes = iter(leaves)
-    found: dict[tuple[int, int], bytes] = {}
-    at = 0
-    for start, end in sorted(spans):
-        if start > at:  # the leaf itself is between them
-            next(hashes, None)
-        tree = Tree()
-        while tree.size < end - start:
-            leaf = next(hashes, None)
-            if leaf is None:
-                raise ValueError(f"there are fewer than {size} leaves")
-            tree.add(leaf)
-        found[(start, end)] = tree.root()
-        at = end
+
+    def root(start: int, end: int) -> bytes:
+        inside = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
+        if not inside or end - start == 1:
+            return _root_of_next(hashes, end - start, size)
+        middle = _middle(start, end)
+        left, right = root(start, middle), root(middle, end)
+        for index in inside:
+            paths[index].append(_sibling("right", right) if index < middle else _sibling("left", left))
+        return node_hash(left, right)
+
+    found = root(0, size)
+    return found, {index: tuple(path) for index, path in paths.items()}
+
+
+def _root_of_next(hashes: Iterator[bytes], count: int, size: int) -> bytes:
+    tree = Tree()
+    for leaf in islice(hashes, count):
+        tree.add(leaf)
+    if tree.size < count:
+        raise ValueError(f"there are fewer than {size} leaves")
+    return tree.root()
+
+
+def _sibling(side: Literal["left", "right"], sha256: bytes) -> Sibling:
+    return Sibling(side=side, sha256=sha256.hex())
+
+
+def siblings(index: int, size: int, hashes: Sequence[str]) -> tuple[Sibling, ...] | None:
+    """Return the path of leaf `index` among `size` whose siblings have these hashes, lowest first; None if a path there has another
+    length. So an index cannot be that of another leaf."""
+    if not 0 <= index < size:
+        return None
+    spans = list(_spans(index, 0, size))
+    if len(spans) != len(hashes):
+        return None
     return tuple(
-        Sibling(side="left" if start < index else "right", sha256=found[(start, end)].hex()) for start, end in spans
+        Sibling(side="left" if start < index else "right", sha256=sha256)
+        for (start, _), sha256 in zip(spans, hashes, strict=True)
     )
+
+
+def _middle(start: int, end: int) -> int:
+    """Return where RFC 6962 divides a range: the left part is the largest power of two below its size."""
+    return start + (1 << (end - start - 1).bit_length() - 1)
 
 
 def _spans(index: int, start: int, end: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of leaves whose roots form the path of `index`, lowest first."""
     if end - start == 1:
         return
-    middle = start + (1 << (end - start - 1).bit_length() - 1)
+    middle = _middle(start, end)
     if index < middle:
         yield from _spans(index, start, middle)
         yield middle, end

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.audit.merkle import EMPTY_ROOT, Tree, audit_path, leaf_hash, node_hash, root_of_path
+from services.audit.merkle import EMPTY_ROOT, Tree, audit_path, audit_paths, leaf_hash, node_hash, root_of_path, siblings
 
 LEAVES = [
     bytes.fromhex(text)
@@ -89,6 +89,21 @@ def test_every_leaf_has_a_path_to_the_root_and_no_other_leaf_has_it(leaves: list
     assert root_of_path(leaf_hash(leaves[index]), path) == root
     other = data.draw(st.binary(max_size=8).filter(lambda leaf: leaf != leaves[index]))
     assert root_of_path(leaf_hash(other), path) != root
+
+
+@given(st.lists(st.binary(max_size=8), min_size=1, max_size=70, unique=True), st.data())
+def test_several_paths_come_from_one_reading_and_fit_one_index_only(leaves: list[bytes], data: st.DataObject) -> None:
+    hashes = [leaf_hash(leaf) for leaf in leaves]
+    wanted = data.draw(st.sets(st.integers(0, len(leaves) - 1)))
+    root, paths = audit_paths(iter(hashes), wanted, len(leaves))
+    assert (root, set(paths)) == (tree(leaves).root(), wanted)
+    for index, path in paths.items():
+        assert path == audit_path(hashes, index, len(leaves))
+        known = [sibling.sha256 for sibling in path]
+        assert siblings(index, len(leaves), known) == path
+        for other in range(len(leaves)):
+            moved = siblings(other, len(leaves), known)
+            assert other == index or moved is None or root_of_path(hashes[index], moved) != root
 
 
 @given(st.lists(st.binary(max_size=8), min_size=1, max_size=40, unique=True), st.data())
