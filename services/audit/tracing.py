@@ -7,6 +7,7 @@ from the plan in JobAccepted, from the events' sequence numbers, and from digest
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from pydantic import Field
@@ -42,6 +43,7 @@ from services.orchestrator.rendering import step_status
 from services.orchestrator.views import StepStatus
 
 _REGISTER = "register"
+_NAMED_HOLES = 10
 _MILESTONES = frozenset(
     data.type_name()
     for data in (
@@ -281,9 +283,18 @@ def _gaps(records: Sequence[Located]) -> Iterator[str]:
         if event.sequence is not None and TOPIC_OF[event.type] is not MODELS:
             numbers.setdefault((event.source, event.subject), set()).add(event.sequence)
     for (source, subject), found in sorted(numbers.items()):
-        if holes := sorted(set(range(1, max(found))) - found):
-            shown = ", ".join(map(str, holes[:10])) + (", …" if len(holes) > 10 else "")
+        holes = list(islice(_holes(found), _NAMED_HOLES + 1))
+        if holes:
+            shown = ", ".join(map(str, holes[:_NAMED_HOLES])) + (", …" if len(holes) > _NAMED_HOLES else "")
             yield f"the event of {source} about {subject} with number {shown}"
+
+
+def _holes(found: Iterable[int]) -> Iterator[int]:
+    """Yield the numbers from 1 up to the highest that are not there; a record may claim any number."""
+    expected = 1
+    for number in sorted(found):
+        yield from range(expected, number)
+        expected = number + 1
 
 
 def _missing_of_steps(

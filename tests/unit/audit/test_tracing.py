@@ -76,6 +76,12 @@ def test_a_hole_in_the_numbers_is_named(job: MadeJob) -> None:
     assert "the event of neuroweaver/feedback about job-1/label/1 with number 2" in found.missing
 
 
+def test_a_number_that_no_log_can_reach_names_only_the_first_that_are_missing(job: MadeJob) -> None:
+    far = [event._replace(sequence=2**62) if isinstance(event.data, FeedbackRecorded) else event for event in job.events]
+    (said,) = [missing for missing in traced(far).missing if missing.startswith("the event of neuroweaver/feedback")]
+    assert said.endswith("with number 2, 4, 5, 6, 7, 8, 9, 10, 11, 12, …")
+
+
 def test_a_chain_of_causes_that_is_torn_is_named(job: MadeJob) -> None:
     started = next(e for e in job.events if isinstance(e.data, StepStarted) and e.data.step == "register")
     found = traced([event for event in job.events if event is not started])
