@@ -54,6 +54,16 @@ class Command(TyperCommand):
 class Group(TyperGroup):
     """A group of commands with the same plain help."""
 
+    command_of_sign: tuple[str, str] | None = None
+    """A sign, and the command that is meant where no command is named and a word has this sign."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command that is meant before words that name none."""
+        sign, meant = self.command_of_sign or ("", "")
+        if meant and args and args[0] not in self.list_commands(ctx) and any(sign in word for word in args):
+            args = [meant, *args]
+        return super().parse_args(ctx, args)
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write each command with the whole first sentence of its help."""
         named = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))

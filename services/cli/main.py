@@ -14,10 +14,16 @@ _DEMO_EXAMPLE = "neuroweaver demo --pipeline sft"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
 
-def _loaded_from(module: str) -> type[TyperGroup]:
+_MEANT = {"evidence": ("@", "write")}
+"""The command of a group that is meant where none is named and a word has this sign: `neuroweaver evidence MODEL@VERSION`."""
+
+
+def _loaded_from(module: str, meant: tuple[str, str] | None = None) -> type[TyperGroup]:
     """Return a group with the commands of `module.app`, which is imported when one of them is used."""
 
     class Deferred(Group):
+        command_of_sign = meant
+
         def list_commands(self, ctx: Any) -> list[str]:
             return self._real().list_commands(ctx)
 
@@ -53,8 +59,9 @@ for _name, _module, _help in (
         "Show how far services have read the log, and let a stopped partition continue.",
     ),
     ("audit", "services.cli.audit.command", "Prove how each model was made."),
+    ("evidence", "services.cli.evidence", "Write the evidence of a version, and verify it offline."),
 ):
-    app.add_typer(Commands(_help, cls=_loaded_from(_module)), name=_name)
+    app.add_typer(Commands(_help, cls=_loaded_from(_module, _MEANT.get(_name))), name=_name)
 
 
 @app.callback()

@@ -9,7 +9,7 @@ from pathlib import Path
 NAME = "neuroweaver"
 COMMANDS = (
     "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "datasets", "models", "projections",
-    "dlq", "partitions", "audit",
+    "dlq", "partitions", "audit", "evidence",
 )  # fmt: skip
 _MODULE = "services.cli.main"
 _SAID = re.compile(rf"(?<![\w./-]){NAME}(?= (?:{'|'.join(COMMANDS)})\b)")

@@ -1,5 +1,6 @@
 """What the command line needs to know besides what the services and the stack do."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
@@ -17,6 +18,9 @@ class CliSettings(DevStackSettings):
     )
     http_host: str = Field(default="127.0.0.1", description="Address that `up` and `serve` bind to.")
     http_port: int = Field(default=8001, ge=0, le=65535, description="Port of `up` and `serve`; 0 takes a free one.")
+    evidence_key: Path | None = Field(
+        default=None, description="Private Ed25519 key (PEM) that signs bundles of evidence; null: name one with --key."
+    )
     log_level: Level = Field(default="INFO", description="The lowest level that is logged.")
 
     @field_validator("http")

@@ -1,5 +1,7 @@
 """After kills, cancels and refusals every service still says exactly what the log says, and can be made again from it."""
 
+import json
+import os
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from sqlalchemy import text
 from schemas.steps import SERVICES
 from services.chassis.postgres.urls import parse
 from services.cli.serve import settings_of
+from tests.command import ended
 from tests.e2e.system import System, neuroweaver
 
 NOW = "2999-01-01T00:00:00Z"
@@ -58,6 +61,40 @@ def test_a_really_made_version_is_traced_without_a_missing_link_and_proved_from_
 
     (then,) = [item for item in neuroweaver(system, "audit", "as-of", NOW, "jobs")[1] if item["job_id"] == job["job_id"]]
     assert then == {name: value for name, value in job.items() if name in then}
+
+
+def test_the_evidence_of_a_really_made_version_is_verified_in_another_folder_without_the_system(
+    system: System, finished: dict[str, Any], tmp_path: Path
+) -> None:
+    version = f"{finished['model']}@{finished['version']}"
+    assert neuroweaver(system, "evidence", "keygen", str(tmp_path / "key"))[0] == 0
+    written = ("evidence", version, "--key", str(tmp_path / "key"), "--out", str(tmp_path / "made"))
+    code, made = neuroweaver(system, *written)
+    assert (code, made["with_artifact"]) == (0, True), made
+    copy = (tmp_path / "made").rename(tmp_path / "copy")
+
+    def verified() -> tuple[int, Any]:
+        done = ended(
+            ["evidence", "verify", str(copy), "--key", str(tmp_path / "key.pub"), "--json"], {"PATH": os.environ["PATH"]}
+        )
+        return done.code or 0, done.json
+
+    code, verdict = verified()
+    assert (code, verdict["signer"], verdict["differences"]) == (0, "given", [])
+    assert {check["verdict"] for check in verdict["checks"]} == {"holds"}, verdict["checks"]
+    facts = {
+        fact["name"]: fact["value"]
+        for section in json.loads((copy / "technical-file.json").read_bytes())["sections"]
+        for fact in section["facts"]
+    }
+    assert facts["FLOPs of all trainings"] > 0
+    assert "library torch" in facts
+    weights = copy / "artifact" / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    code, verdict = verified()
+    assert (code, verdict["differences"][0]["file"]) == (1, "artifact/adapter_model.safetensors")
 
 
 @pytest.mark.usefixtures("finished")

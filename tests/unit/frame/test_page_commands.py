@@ -53,6 +53,9 @@ def fault_in(words: list[str]) -> str | None:
     """What in the words of a command does not exist; None if all of it does."""
     command: TyperGroup | TyperCommand = _ROOT_COMMAND
     for number, word in enumerate(words):
+        sign, meant = getattr(command, "command_of_sign", None) or ("", "")
+        if meant and isinstance(command, TyperGroup) and sign in word:
+            command = child(command, meant) or command
         if not isinstance(command, TyperGroup) or not re.fullmatch(r"[a-z][a-z-]*", word):
             break
         found = child(command, word)
@@ -68,6 +71,8 @@ def test_a_command_an_option_and_a_group_that_do_not_exist_are_found() -> None:
     assert fault_in(["dlq", "retry"]) is None
     assert fault_in(["dlq", "mend"]) == "dlq mend"
     assert fault_in(["audit", "replay", "[--jobb", "JOB]"]) == "audit replay [--jobb JOB]: --jobb"
+    assert fault_in(["evidence", "router@1.0.0", "--out", "DIR"]) is None
+    assert fault_in(["evidence", "router@1.0.0", "--from"]) == "evidence router@1.0.0 --from: --from"
     assert list(commands_in("neuroweaver doctor && .venv/bin/neuroweaver topics apply | head")) == [
         ["doctor"],
         ["topics", "apply"],
