@@ -15,6 +15,7 @@ from services.trainer.modelling.generation_memory import (
     InferenceEstimate,
     activation_bytes,
     at_its_peak,
+    scored_at_once,
 )
 
 _MADE = 8.0
@@ -51,7 +52,7 @@ def compression_estimate(
         dtype,
         device,
         cache=0,
-        logits=SCORED * architecture.vocabulary * tokens,
+        logits=SCORED * architecture.vocabulary * scored_at_once(architecture, *compared),
         activations=activation_bytes(architecture, tokens, dtype),
         copies=round((made - dtype.itemsize) * architecture.parameters),
         full=adapted,

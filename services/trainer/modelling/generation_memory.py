@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 
 import torch
 
+from services.language_models.logits import tokens_of_logits
 from services.trainer.modelling.architecture import Architecture
 
 LIBRARIES = {"cpu": 790 * 2**20, "cuda": 600 * 2**20}
@@ -89,6 +90,11 @@ def generation_estimate(
         full=adapted,
         files=files,
     )
+
+
+def scored_at_once(architecture: Architecture, rows: int, tokens: int) -> int:
+    """Return the tokens that are scored at once, of so many rows with so many tokens each: a batch is bounded by its logits."""
+    return min(rows * tokens, max(tokens, tokens_of_logits(architecture.vocabulary)))
 
 
 def at_its_peak(

@@ -11,7 +11,7 @@ from services.language_models.precision import compute_dtype, device, physical_c
 from services.trainer.compression.observed import OBSERVED
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.compression_memory import Compared, compression_estimate
-from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate
+from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate, scored_at_once
 from services.trainer.modelling.judge_memory import Judged, JudgedBatch, judge_estimate, judged_batch
 
 
@@ -42,7 +42,7 @@ def evaluation_memory(model: LoadedFiles, settings: EvaluationSettings, row: int
     harness are not counted, because their rows are not known yet."""
     longest = model.architecture.within(row)
     rows = settings.batch_size if settings.rows is None else min(settings.batch_size, settings.rows)
-    scored = rows * longest if "loss" in settings.metrics else 0
+    scored = scored_at_once(model.architecture, rows, longest) if "loss" in settings.metrics else 0
     batch = Decoded(rows * decoders(), 1 + settings.samples, longest, settings.max_new_tokens, scored, False)
     return batch, _generation(model, batch, settings.precision)
 

@@ -19,7 +19,7 @@ from services.chassis.executor.child import UserFault
 from services.language_models.precision import compute_dtype, device
 from services.trainer.harness.generated import Generated
 from services.trainer.modelling.architecture import Architecture
-from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate
+from services.trainer.modelling.generation_memory import Decoded, InferenceEstimate, generation_estimate, scored_at_once
 from services.trainer.steps.inference_memory import decoders
 from services.trainer.steps.made_needs import compression_need, judging_need
 from services.trainer.steps.memory import batch_of, estimate_of, refuse_too_large, rows_at_once
@@ -101,7 +101,7 @@ def _generation(architecture: Architecture, answers: AnswersAtOnce, sizes: RowSi
     prompt = architecture.within(sizes.longest)
 
     def of_rows(prompts: int, cores: int) -> InferenceEstimate:
-        scored = prompts * sizes.supervised
+        scored = scored_at_once(architecture, prompts, sizes.supervised)
         return estimated(Decoded(prompts * cores, answers.answers, prompt, answers.tokens, scored))
 
     def of_tasks(prompts: int, cores: int) -> InferenceEstimate:

@@ -1,6 +1,6 @@
 """Measures how likely a model finds the reference answers of rows."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 
 from schemas.lines import Row
 from services.chassis.executor.child import Context, Stopping
+from services.language_models.logits import tokens_of_logits
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.likelihood import log_probabilities, pad
 
@@ -34,22 +35,37 @@ def reference_losses(
 ) -> list[ReferenceLoss]:
     """Return the loss of each row's reference, whose tokens beyond `limit` are left out. Raises Stopping between two batches.
 
-    Each prompt must be shorter than `limit`.
+    Each prompt must be shorter than `limit`. A batch has at most `batch_size` rows, and fewer if their logits would take too much memory.
     """
     whole = chat.encode(rows, "last")
     read = whole if limit is None else [tokens.cut(limit) for tokens in whole]
     losses = [ReferenceLoss(0.0, 0, False)] * len(rows)  # of rows without a reference
     order = sorted((number for number in range(len(read)) if read[number].supervised), key=lambda number: len(read[number]))
     size = max(1, batch_size >> context.task.memory_failures)
-    for first in range(0, len(order), size):
+    most, done = tokens_of_logits(int(model.config.get_text_config().vocab_size)), 0
+    for batch in _batches(order, [tokens.supervised for tokens in read], size, most):
         if context.stopping:
             raise Stopping
-        batch = order[first : first + size]
         padded = pad([read[number] for number in batch], chat.pad_id, model.device)
         logps, owner = log_probabilities(model, padded)
         sums = torch.zeros(len(batch), device=logps.device).index_add(0, owner, logps).tolist()
         for number, total in zip(batch, sums, strict=True):
             tokens, of = read[number], whole[number]
             losses[number] = ReferenceLoss(-total, tokens.supervised, len(tokens) < len(of))
-        context.progress(first + len(batch), len(order), "references")
+        done += len(batch)
+        context.progress(done, len(order), "references")
     return losses
+
+
+def _batches(order: Sequence[int], scored: Sequence[int], size: int, most: int) -> Iterator[Sequence[int]]:
+    """Yield consecutive numbers in batches of at most `size`, whose tokens that are scored are `most` together, or one row's."""
+    batch: list[int] = []
+    tokens = 0
+    for number in order:
+        if batch and (len(batch) == size or tokens + scored[number] > most):
+            yield batch
+            batch, tokens = [], 0
+        batch.append(number)
+        tokens += scored[number]
+    if batch:
+        yield batch

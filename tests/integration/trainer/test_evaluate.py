@@ -20,6 +20,8 @@ from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_tokenizer
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.likelihood import Padded
+from services.trainer.steps import references
 from services.trainer.steps.evaluate import evaluate
 from tests.changed_adapter import changed_adapter
 from tests.trainer import context_of, lines_of, put_lines, row
@@ -49,6 +51,26 @@ def test_the_loss_is_the_mean_over_the_answers_tokens(tmp_path: Path, base: Path
         assert line["nll"] == pytest.approx(loss, rel=1e-4)
         total, tokens = total + loss * len(answer), tokens + len(answer)
     assert result.metrics["loss"] == pytest.approx(total / tokens, rel=1e-4)
+
+
+def test_a_batch_of_references_has_no_more_logits_than_are_bounded_and_the_losses_stay(
+    tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(tmp_path, base, dataset, metrics=["loss"]).metrics
+    read, batches = references.log_probabilities, []
+
+    def watched(model: Any, batch: Padded) -> Any:
+        logps, owner = read(model, batch)
+        batches.append((len(batch.ids), len(logps)))
+        return logps, owner
+
+    monkeypatch.setattr(references, "log_probabilities", watched)
+    monkeypatch.setattr(references, "tokens_of_logits", lambda vocabulary: 12)
+    bounded = run(tmp_path, base, dataset, metrics=["loss"]).metrics
+    assert sum(rows for rows, _ in batches) == 6
+    assert len(batches) > 1
+    assert all(tokens <= 12 or rows == 1 for rows, tokens in batches)
+    assert bounded["loss"] == pytest.approx(whole["loss"], rel=1e-5)
 
 
 def test_predictions_hold_greedy_and_sampled_answers_of_every_row(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:

@@ -62,6 +62,7 @@ def test_evaluation_counts_the_references_that_are_scored_at_once(base: Path) ->
     assert logits(batch_size=16) == 2 * logits()
     assert logits(rows=4) == logits() / 2
     assert logits(metrics=["latency"]) < logits()
+    assert logits(batch_size=4096) < 700 * 2**20, "a batch of references is bounded by its logits"
 
 
 def test_a_judge_by_likelihood_scores_every_token_of_a_batch_of_bounded_logits(base: Path) -> None:
