@@ -52,6 +52,11 @@ class ModelRegistered(EventData):
         description="What the version is for. answers: it writes answers; scores: it is a reward model, which scores answers as "
         "a judge and writes none. All versions of a model have the same purpose, so an alias never moves from one to the other.",
     )
+    evaluated: bool | None = Field(
+        default=None,
+        description="Whether a step before the registration measured this version on held-out rows; `metrics` may have others, such as "
+        "those of its compression. Null: an earlier release, whose `lineage.results` tell it.",
+    )
 
 
 def is_whole(artifact: ArtifactRef, lineage: Lineage) -> bool:

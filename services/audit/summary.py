@@ -34,6 +34,7 @@ from schemas.topics import EVENT_TYPES
 from services.audit.causal_order import Order, OrderedRecord
 from services.audit.raw_envelope import read_envelope
 from services.chassis.kernel.records import event_in
+from services.chassis.reports.metric_text import metric_texts
 
 _LIMIT = 240
 """The most characters of a sentence; JSON output has everything."""
@@ -114,7 +115,7 @@ def sentence(data: EventData, source: str) -> str:
         case JobCancelled(reason=reason):
             return f"cancelled{_why(reason)}"
         case ModelRegistered() as made:
-            return f"{made.model}@{made.version} is the adapter {made.artifact.sha256[:_DIGEST]}{_metrics(made.metrics)}"
+            return f"{made.model}@{made.version} is the {made.kind} {made.artifact.sha256[:_DIGEST]}{_metrics(made.metrics)}{_evaluated(made)}"
         case ModelPromoted() as moved:
             before = f", before {moved.previous}" if moved.previous else ""
             return f"{moved.model}@{moved.alias} is {moved.version} now{before}{_by(moved)}"
@@ -149,11 +150,6 @@ def feedback(batch: FeedbackRecorded) -> str:
     )
 
 
-def _number(value: float | None) -> str:
-    """Format a metric."""
-    return "not measurable" if value is None else f"{value:.4g}"
-
-
 def _attempt(step: str, attempt: int) -> str:
     return step if attempt == 1 else f"{step} (attempt {attempt})"
 
@@ -167,5 +163,9 @@ def _artifacts(artifacts: Mapping[str, ArtifactRef], lead: str) -> str:
 
 
 def _metrics(metrics: Mapping[str, float | None]) -> str:
-    shown = [f"{name} {_number(value)}" for name, value in metrics.items()]
+    shown = [f"{name} {text}" for name, text in metric_texts(metrics)]
     return "".join(f", {text}" for text in shown[:_METRICS]) + (", …" if len(shown) > _METRICS else "")
+
+
+def _evaluated(made: ModelRegistered) -> str:
+    return ", not evaluated" if made.evaluated is False else ""

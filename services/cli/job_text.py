@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from services.chassis.reports.metric_text import metrics_line
 from services.cli.job_refusal import print_reasons
-from services.cli.metric_text import metrics_line
 from services.cli.output import err, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.step_lines import SIGNS

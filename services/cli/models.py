@@ -8,13 +8,13 @@ from urllib.parse import quote
 
 import typer
 
+from services.chassis.reports.metric_text import metric_texts, metrics_line
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli import aliases
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
-from services.cli.metric_text import metric_texts, metrics_line
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address

@@ -22,7 +22,7 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLo
 from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.domain.lineage import Artifact, lineage_of, metrics_of, parent_of, purpose_of
+from services.registry.domain.lineage import Artifact, is_evaluated, lineage_of, metrics_of, parent_of, purpose_of
 from services.registry.domain.registering import OtherPurpose, register, rows_of
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
@@ -98,6 +98,7 @@ def _wanted(
         kind=name,
         parent=parent.ref if parent else None,
         parent_metrics=metrics_of(parent, request.results) if parent else {},
+        evaluated=is_evaluated(made, request.results),
     )
 
 

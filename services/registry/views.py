@@ -55,13 +55,19 @@ class VersionView(_Named):
             registered_at=registered_at,
             artifact=made.artifact,
             metrics=made.metrics,
-            evaluated=is_evaluated(Artifact(made.kind, made.artifact), made.lineage.results),
+            evaluated=_evaluated(made),
             purpose=made.purpose,
             lineage=made.lineage,
             kind=made.kind,
             parent=made.parent,
             parent_metrics=made.parent_metrics,
         )
+
+
+def _evaluated(made: ModelRegistered) -> bool:
+    if made.evaluated is not None:
+        return made.evaluated
+    return is_evaluated(Artifact(made.kind, made.artifact), made.lineage.results)
 
 
 def stored_version(stored: StoredVersion) -> VersionView:

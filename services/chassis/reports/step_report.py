@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from schemas.jobs import StepResult
-from schemas.metrics import Metric, paired
+from schemas.metrics import paired
 from schemas.results import ROWS_LEFT_OUT
 from services.chassis.executor.messages import ChildTask
 from services.chassis.reports.contents import Contents, Sample
 from services.chassis.reports.elements import page, paragraph, scroll, section, table
+from services.chassis.reports.metric_text import shown_bounds, shown_number
 from services.chassis.reports.sections import (
     TEXT_LIMIT,
     Resources,
@@ -56,22 +57,12 @@ def _results(result: StepResult) -> str:
     if not metrics:
         return ""
     if not any(metric.bounds for metric in metrics):
-        cells = [(metric.name, _number(metric.value)) for metric in metrics]
+        cells = [(metric.name, shown_number(metric)) for metric in metrics]
         return section("results", "Results", scroll("Results", table(("metric", "value"), cells)))
-    rows = [(metric.name, _number(metric.value), _interval(metric)) for metric in metrics]
+    rows = [(metric.name, shown_number(metric), shown_bounds(metric)) for metric in metrics]
     note = "The intervals come from resampled rows. An interval without width does not mean certainty."
     shown = scroll("Results", table(("metric", "value", "95 % confidence interval"), rows))
     return section("results", "Results", paragraph(note, kind="quiet") + shown)
-
-
-def _interval(metric: Metric) -> str:
-    return "{:.4g} to {:.4g}".format(*metric.bounds) if metric.bounds else ""
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "not measurable"
-    return f"{value:,.0f}" if value.is_integer() and abs(value) >= 1 else f"{value:.4g}"
 
 
 def _rows(result: StepResult, notes: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from services.audit.summary import feedback
 from services.audit.tracing import Hop, Trace, TracedStep, TracedVersion
-from services.cli.metric_text import metrics_line
+from services.chassis.reports.metric_text import metrics_line
 
 _VALUE_LIMIT = 100
 _NAME_WIDTH = 16

@@ -41,6 +41,7 @@ async def test_a_register_step_becomes_a_version_with_its_lineage_and_is_announc
     assert completed.result.facts["version"] == "1.0.0"
     registered, promoted = await registry.about("router", 2)
     assert isinstance(registered.data, ModelRegistered)
+    assert registered.data.evaluated is True
     assert isinstance(promoted.data, ModelPromoted)
     assert {registered.correlation_id, promoted.correlation_id} == {step.job_id}
     answer = await registry.http.get(f"/models/{registry.name('router')}@candidate")
@@ -271,7 +272,9 @@ async def test_a_whole_model_is_registered_and_shown_beside_what_it_was_made_fro
     shown = (await registry.http.get(f"/models/{registry.name('router')}@candidate")).json()
     assert (shown["kind"], shown["artifact"]["sha256"]) == ("model", model.sha256)
     assert shown["metrics"] == {"size_bytes": 7.0, "speed_ratio": 1.1}
-    assert shown["evaluated"] is False, "only its parent was"
+    registered, _ = await registry.about("router", 2)
+    assert isinstance(registered.data, ModelRegistered)
+    assert (shown["evaluated"], registered.data.evaluated) == (False, False), "only its parent was"
     assert (shown["parent"], shown["parent_metrics"]) == (adapter.model_dump(), {"exact_match": 0.9})
 
 

@@ -31,6 +31,7 @@ from services.registry.domain.state import (
     move_ref,
 )
 from services.registry.domain.versioning import Version, next_version
+from services.registry.views import VersionView
 from tests.steps import an_event, request
 
 ADAPTER = ArtifactRef(uri="/a", sha256="1" * 64, size=1)
@@ -125,6 +126,19 @@ def test_the_metrics_of_a_reward_model_are_those_on_held_out_pairs() -> None:
     trained = StepResult(outputs={"adapter": ADAPTER}, metrics=figures, facts={"scores_answers": "true"})
     assert metrics_of(Artifact("adapter", ADAPTER), {"train": trained}) == {"held_out_accuracy": 0.8}
     assert metrics_of(Artifact("adapter", ADAPTER), {"train": trained.model_copy(update={"facts": {}})}) == {}
+
+
+def test_whether_a_version_of_an_earlier_release_was_evaluated_follows_from_its_lineage() -> None:
+    predictions = ArtifactRef(uri="/p", sha256="2" * 64, size=1)
+    measured = StepResult(inputs={"adapter": ADAPTER.sha256}, outputs={"predictions": predictions}, metrics={"loss": 0.5})
+
+    def shown(evaluated: bool | None, **results: StepResult) -> bool:
+        made = wanted(a_lineage(results=results)).model_copy(update={"version": "1.0.0", "evaluated": evaluated})
+        return VersionView.of(made, datetime(2030, 1, 1, tzinfo=UTC), ()).evaluated
+
+    assert shown(None, evaluate=measured)
+    assert not shown(None)
+    assert not shown(False, evaluate=measured), "the event says it"
 
 
 def test_without_an_alias_nothing_is_promoted() -> None:

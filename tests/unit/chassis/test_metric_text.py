@@ -1,6 +1,6 @@
 """A metric is read with how sure it is."""
 
-from services.cli.metric_text import metric_texts, metrics_line
+from services.chassis.reports.metric_text import metric_texts, metrics_line
 
 
 def test_a_metric_is_shown_with_the_bounds_of_its_interval() -> None:

@@ -19,10 +19,20 @@ def metrics_line(metrics: Mapping[str, float | None]) -> str:
     return ", ".join(f"{name} {text}" for name, text in metric_texts(metrics))
 
 
-def _text(metric: Metric) -> str:
+def shown_number(metric: Metric) -> str:
+    """Return a metric's value without its bounds: sizes in MiB, counts with all their digits, other numbers with four."""
     if metric.value is None:
         return "not measurable"
     if metric.name.endswith("_bytes"):
         return f"{metric.value / _MIB:.0f} MiB"
-    value = f"{metric.value:.0f}" if metric.value.is_integer() and abs(metric.value) < _EXACT else f"{metric.value:.4g}"
-    return value + (" ({:.4g} to {:.4g})".format(*metric.bounds) if metric.bounds else "")
+    whole = metric.value.is_integer() and abs(metric.value) < _EXACT
+    return f"{metric.value:.0f}" if whole else f"{metric.value:.4g}"
+
+
+def shown_bounds(metric: Metric) -> str:
+    """Return the bounds of a metric, as in `0.84 to 0.96`; nothing if it has none."""
+    return "{:.4g} to {:.4g}".format(*metric.bounds) if metric.bounds else ""
+
+
+def _text(metric: Metric) -> str:
+    return shown_number(metric) + (f" ({shown_bounds(metric)})" if metric.bounds else "")
