@@ -18,6 +18,7 @@ from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import UserFault
 from services.language_models.loading import load_tokenizer
+from services.trainer.modelling import likelihood
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.likelihood import Padded
@@ -57,7 +58,7 @@ def test_a_batch_of_references_has_no_more_logits_than_are_bounded_and_the_losse
     tmp_path: Path, base: Path, dataset: ArtifactRef, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(tmp_path, base, dataset, metrics=["loss"]).metrics
-    read, batches = references.log_probabilities, []
+    read, batches = likelihood.log_probabilities, list[tuple[int, int]]()
 
     def watched(model: Any, batch: Padded) -> Any:
         logps, owner = read(model, batch)
