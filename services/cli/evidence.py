@@ -13,7 +13,7 @@ from services.audit.bundle.collecting import UnknownModelVersion, collect
 from services.audit.bundle.dsse import KEYS, NoKey, key_id, new_key, private_key, public_key, public_key_in
 from services.audit.bundle.faults import BundleRefused
 from services.audit.bundle.verifying import BundleVerdict, NoBundle, verify_bundle
-from services.audit.bundle.writing import Written, write_bundle
+from services.audit.bundle.writing import Written, refuse_existing, write_bundle
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.commands import Commands
@@ -56,6 +56,8 @@ def write(
         stop_with(Exit.USAGE, f"no key signs the bundle; give --key FILE or set NEUROWEAVER_EVIDENCE_KEY; {KEYS}")
     try:
         signs = private_key(path)
+        if out is not None:
+            refuse_existing(out)
         with broker(settings) as cluster:
             collected = asyncio.run(collect(cluster, target))
         folder = out or Path(f"{collected.view.model}-{collected.view.version}.evidence")
@@ -105,11 +107,10 @@ def keygen(
     """Make an Ed25519 key that signs bundles. Exit code 2 when the file exists."""
     private, public = new_key()
     beside = file.with_name(f"{file.name}.pub")
+    if there := [path for path in (file, beside) if path.exists()]:
+        stop_with(Exit.USAGE, f"{there[0]} exists already; name a new file")
     for path, content, mode in ((file, private, 0o600), (beside, public, 0o644)):
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        except FileExistsError:
-            stop_with(Exit.USAGE, f"{path} exists already; name a new file")
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as opened:
             opened.write(content)
     digest = key_id(public_key_in(public, str(beside)))

@@ -192,7 +192,7 @@ def _oversight(known: VersionSources) -> Iterator[Fact]:
     yield Fact("requested by", known.registered.at("lineage", "requester"))
     for asked in known.interventions:
         for name in ("control", "requester", "reason"):
-            yield Fact(f"intervention: {name}", asked.at(name))
+            yield Fact(f"{asked.type}: {name}", asked.at(name))
     for moved in known.moved:
         for name in ("alias", "previous", "by", "reason"):
             yield Fact(f"{moved.type}: {name}", moved.at(name))

@@ -20,7 +20,8 @@ from services.chassis.kernel.records import name_kept, name_of_kept
 RECORDS = "records.jsonl"
 LINE_BYTES = 8 * 2**20
 """The longest line; a value that the services read has 4 MiB at the most."""
-LINES = 100_000
+LINES = 20_000
+"""The most records."""
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _OFFSET = 2**62
 

@@ -95,7 +95,7 @@ class VersionSources:
     """The alias moves to the version, and those that were refused."""
     feedback: Sequence[Source]
     interventions: Sequence[Source]
-    """What people asked of the job after they had requested it."""
+    """What people asked of the job after they had requested it, as the orchestrator answered."""
 
     def of_request(self, *path: str) -> Cited:
         """Return a value of the request with its defaults, as the orchestrator accepted it."""
@@ -161,7 +161,11 @@ def sources_of(records: Sequence[ProvenRecord], model: str, version: str) -> Ver
             if one.type in _MOVES and one.envelope.source == REGISTRY and _named(one) == (model, version)
         ],
         [one for one in of_job if one.type == "FeedbackRecorded" and one.envelope.source in EXECUTORS],
-        [one for one in of_job if one.type in ("JobControlRequested", "JobCancelRequested")],
+        [
+            one
+            for one in of_job
+            if one.type in ("JobControlled", "JobControlRefused") and one.envelope.source == ORCHESTRATOR
+        ],
     )
 
 

@@ -11,6 +11,7 @@ from typing import Literal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import Field, ValidationError
 
+from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen
 from services.audit.bundle import technical_file
 from services.audit.bundle.bom import BOM
@@ -27,8 +28,9 @@ from services.audit.bundle.record_lines import RECORDS, ProvenRecord
 from services.audit.bundle.signer import Signer, signer_of
 from services.audit.bundle.statement import STATEMENT
 from services.audit.bundle.writing import ARTIFACT, artifact_of
-from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
-from services.chassis.storage.artifacts.files import files_of, verify_folder
+from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused, missing_file_errors
+from services.chassis.storage.artifacts.files import files_of, open_file, verify_folder
+from services.chassis.storage.artifacts.manifest import MANIFEST_LIMIT, parse
 from services.chassis.storage.stores import amount
 
 DOCUMENTS = (CITATIONS, BOM, CARD, technical_file.JSON, technical_file.TEXT)
@@ -166,15 +168,29 @@ def _artifact(found: Examination, folder: Path, names: Mapping[str, str], derive
 
 
 def _artifact_differences(folder: Path, derived: Derived) -> Iterator[Difference]:
+    ref = artifact_of(derived)
     try:
         files_of(folder, reserved=())  # refuses links and pipes before anything is opened
-        verify_folder(folder, artifact_of(derived))
+        sizes = list(_sizes(folder, ref))
+        if not sizes:
+            verify_folder(folder, ref)
+        yield from sizes
     except ArtifactCorrupt as error:
         yield Difference(f"{ARTIFACT}/{error.file}", error.expected, error.found)
     except ArtifactRefused as error:
         yield Difference(ARTIFACT, "regular files with plain names", str(error))
     except OSError as error:
         yield Difference(ARTIFACT, "files that can be read", str(error))
+
+
+def _sizes(folder: Path, ref: ArtifactRef) -> Iterator[Difference]:
+    """Yield the files of other sizes than the manifest says, so that a file that seems huge is not read."""
+    with missing_file_errors(ref.uri, MANIFEST), open_file(folder / MANIFEST) as file:
+        manifest = parse(ref, file.read(MANIFEST_LIMIT))
+    for entry in manifest.files:
+        path = folder / entry.path
+        if path.is_file() and (size := path.stat().st_size) != entry.size:
+            yield Difference(f"{ARTIFACT}/{entry.path}", f"{entry.size} bytes", f"{size} bytes")
 
 
 def _chain(found: Examination, about: str, records: Sequence[ProvenRecord], derived: Derived) -> None:

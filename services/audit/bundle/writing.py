@@ -15,6 +15,7 @@ from services.audit.bundle.documents import KEY, Derived, derive
 from services.audit.bundle.dsse import public_pem, sign
 from services.audit.bundle.faults import BundleRefused
 from services.audit.bundle.limits import FILE_BYTES
+from services.audit.bundle.record_lines import LINES
 from services.audit.bundle.statement import STATEMENT
 from services.chassis.storage.artifacts.files import write_file
 from services.chassis.storage.durable import place
@@ -38,8 +39,7 @@ class Written(NamedTuple):
 
 def write_bundle(collected: Collected, key: Ed25519PrivateKey, folder: Path, fetch: Fetch | None) -> Written:
     """Write and sign a bundle; without `fetch` it has no copy of the artifact. Raises BundleRefused, and the errors of `fetch` and disk."""
-    if folder.exists() or folder.is_symlink():
-        raise BundleRefused(f"{folder} exists already; name a new folder with --out")
+    refuse_existing(folder)
     derived = _derived(collected)
     artifact = artifact_of(derived)
     source = fetch(artifact) if fetch else None
@@ -58,7 +58,15 @@ def write_bundle(collected: Collected, key: Ed25519PrivateKey, folder: Path, fet
     return Written(folder, len(collected.records), artifact, source is not None)
 
 
+def refuse_existing(folder: Path) -> None:
+    """Raise BundleRefused if something is there already."""
+    if folder.exists() or folder.is_symlink():
+        raise BundleRefused(f"{folder} exists already; name a new folder with --out")
+
+
 def _derived(collected: Collected) -> Derived:
+    if len(collected.records) > LINES:
+        raise BundleRefused(f"the job has {len(collected.records)} records, and a bundle has {LINES} at the most")
     try:
         derived = derive(collected.view, collected.records)
     except ValidationError as error:

@@ -20,9 +20,11 @@ from services.audit.bundle.dsse import public_pem, sign
 from services.audit.bundle.limits import FILE_BYTES
 from services.audit.bundle.log_view import LOG
 from services.audit.bundle.model_card import CARD
-from services.audit.bundle.record_lines import RECORDS
+from services.audit.bundle.record_lines import RECORDS, ProvenRecord, record_in
+from services.audit.bundle.record_lines import lines as lines_of
 from services.audit.bundle.statement import STATEMENT
 from services.audit.bundle.verifying import BundleVerdict, NoBundle, verify_bundle
+from services.audit.leaf import RawRecord
 from tests.bundle import SIGNER, artifact_in, bundle_in, collected, events_of, json_of, raw_records
 
 PUBLIC = SIGNER.public_key()
@@ -66,6 +68,10 @@ def a_byte_of_a_weight_file(bundle: Path) -> None:
 def a_byte_behind_a_weight_file(bundle: Path) -> None:
     with (bundle / WEIGHTS).open("ab") as file:
         file.write(b"!")
+
+
+def a_weight_file_of_a_terabyte(bundle: Path) -> None:
+    os.truncate(bundle / WEIGHTS, 2**40)
 
 
 def a_file_more_in_the_artifact(bundle: Path) -> None:
@@ -289,7 +295,8 @@ def records_that_are_huge(bundle: Path) -> None:
 
 FORGERIES: dict[Callable[[Path], None], str] = {
     a_byte_of_a_weight_file: f"{WEIGHTS}: expected sha256 ",
-    a_byte_behind_a_weight_file: "of 4097 bytes",
+    a_byte_behind_a_weight_file: f"{WEIGHTS}: expected 4096 bytes, found 4097 bytes",
+    a_weight_file_of_a_terabyte: f"{WEIGHTS}: expected 4096 bytes, found {2**40} bytes",
     a_file_more_in_the_artifact: "artifact/extra.json: expected nothing (the manifest does not name it), found a file",
     a_file_less_in_the_artifact: "artifact/adapter_config.json: expected a file, found nothing",
     another_manifest_of_the_artifact: "artifact/manifest.json: expected sha256 ",
@@ -412,3 +419,10 @@ def test_a_folder_without_a_bundle_is_not_one(tmp_path: Path) -> None:
         verify_bundle(tmp_path)
     with pytest.raises(NoBundle, match="No such file"):
         verify_bundle(tmp_path / "absent")
+
+
+def test_a_record_of_any_bytes_has_one_line_that_gives_it_back() -> None:
+    odd = (("ce_id", b"\xff\x00"), ("\udcff", None), ("a\x00b", b""), ("\ufdd0x", b"1"), ("\u00e4", b"2"), ("", None))
+    for key, value in ((None, None), (b"", b""), (b"\x00\xff", b'{"a": "\n"}')):
+        record = ProvenRecord(RawRecord("neuroweaver.jobs", 3, 2**40, -1, key, value, odd), 7, ("0" * 64,))
+        assert record_in(lines_of([record]), 1) == record
