@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from services.audit.bundle.documents import KEY
-from services.audit.bundle.dsse import Envelope, NoKey, key_id, public_key_in
+from services.audit.bundle.dsse import Envelope, NoKey, key_id, public_key_in, public_pem
 from services.audit.bundle.examination import Examination
 from services.audit.bundle.faults import Differs
 from services.audit.bundle.reading import content
@@ -28,7 +28,7 @@ def signer_of(
 ) -> Signer:
     """Check the signature with `key`, or else with the bundle's own key, which is not trusted."""
     if key is not None:
-        given = found.read(_NAME, lambda: _signed(envelope, key, "the key you gave"), lambda _: "of the key you gave")
+        given = found.read(_NAME, lambda: _signed_by_given(envelope, key, folder, names), lambda _: "of the key you gave")
         return Signer("given", given) if given else Signer()
     if KEY not in names:
         found.leave_open(_NAME, "not checked: the bundle has no key; give --key")
@@ -42,11 +42,22 @@ def signer_of(
     return Signer("bundle", digest)
 
 
+def _signed_by_given(envelope: Envelope, key: Ed25519PublicKey, folder: Path, names: Mapping[str, str]) -> str:
+    digest = _signed(envelope, key, "the key you gave")
+    if KEY in names and (own := key_id(_key_in(folder))) != digest:
+        raise Differs(KEY, f"a copy of the key you gave, {digest}", f"the key {own}")
+    return digest
+
+
 def _key_in(folder: Path) -> Ed25519PublicKey:
+    raw = content(folder, KEY)
     try:
-        return public_key_in(content(folder, KEY), KEY)
+        key = public_key_in(raw, KEY)
     except NoKey as error:
         raise Differs(KEY, "a public key", str(error)) from None
+    if raw != public_pem(key):
+        raise Differs(KEY, "the one spelling of a public key", "another one")
+    return key
 
 
 def _signed(envelope: Envelope, key: Ed25519PublicKey, whose: str) -> str:

@@ -212,6 +212,10 @@ def a_signature_of_another_key(bundle: Path) -> None:
     (bundle / KEY).write_bytes(public_pem(FORGER.public_key()))
 
 
+def the_key_of_another(bundle: Path) -> None:
+    (bundle / KEY).write_bytes(public_pem(FORGER.public_key()))
+
+
 def a_signature_that_is_none(bundle: Path) -> None:
     envelope = json_of(bundle / STATEMENT)
     change(bundle / STATEMENT, envelope["signatures"][0]["sig"].encode(), base64.b64encode(b"no signature" * 5))
@@ -325,6 +329,7 @@ FORGERIES: dict[Callable[[Path], None], str] = {
     deep_json: "log.json: expected a view of the log, found the whole: Invalid JSON",
     a_statement_about_another_artifact: 'payload /subject/0/name: expected "router@1.0.0", found "router@1.0.1"',
     a_signature_of_another_key: "statement.dsse.json: expected a signature of the key you gave, ",
+    the_key_of_another: "public-key.pem: expected a copy of the key you gave, ",
     a_signature_that_is_none: "statement.dsse.json: expected a signature of the key you gave, ",
     no_signature: "statement.dsse.json: expected a DSSE envelope, found signatures: ",
     another_type_of_payload: "statement.dsse.json: expected payloadType application/vnd.in-toto+json, found application/json",
