@@ -4,6 +4,7 @@ The library itself loads the headers' names and shapes into a model on the meta 
 tied weights exactly as the real loading does, which only warns about what is missing.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,10 @@ def _loaded(architecture: Architecture, tensors: Mapping[str, StoredTensor]) -> 
     return model, found
 
 
+_QUANTISED = re.compile(
+    r"\.(qweight|qzeros|g_idx|SCB|weight_scale(_inv)?|weight_packed|weight\.(absmax|quant_map|quant_state\.\w+))$|_(blocks|scales)$"
+)
+"""Ends of names that GPTQ, AWQ, bitsandbytes, FP8, compressed-tensors and MXFP4 give to what they store beside a weight."""
 _REMEDY = "take weights and config.json of the same model, saved with save_pretrained"
 
 
@@ -150,6 +155,8 @@ def _unfit(
 
 
 def _remedy(unknown: Sequence[str]) -> str:
+    if any(_QUANTISED.search(name) for name in unknown):
+        return "these weights are quantised, and config.json does not say how: name the unquantised base model"
     if any(name.endswith((".lora_A.weight", ".lora_B.weight")) or ".lora_A." in name for name in unknown):
         return "name the base model of the adapter whose weights these are, or merge the adapter first"
     if any(name.startswith(("v_head.", "score.", "classifier.")) for name in unknown):

@@ -14,8 +14,9 @@ GGUF = "model.gguf"
 
 
 def load_whole(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
-    """Load a model for inference. Layers that bitsandbytes quantised compute as they were stored, all else in `dtype`; of a
-    GGUF file transformers reads the weights as numbers of that type, so its speed is not that of llama.cpp.
+    """Load a model for inference, in `dtype`; one that bitsandbytes quantised is loaded as it was stored, because transformers would
+    cast some of its other weights and leave some. Of a GGUF file transformers reads the weights as numbers of that type, so its speed is
+    not that of llama.cpp.
 
     Raises UserFault if its files cannot be loaded.
     """
@@ -26,7 +27,7 @@ def load_whole(folder: Path, dtype: torch.dtype, device: torch.device) -> Any:
         return load_base(folder, dtype, device).eval()
     with faults_of(folder):
         with_bitsandbytes()
-        return load_causal(folder, dtype, device_map={"": device}).eval()
+        return load_causal(folder, load_config(folder).dtype or dtype, device_map={"": device}).eval()
 
 
 def is_quantised(folder: Path) -> bool:

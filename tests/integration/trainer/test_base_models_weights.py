@@ -67,6 +67,14 @@ def test_weights_of_another_architecture_are_refused(tmp_path: Path, base: Path,
 
 
 @pytest.mark.parametrize(
+    "part", ["qweight", "SCB", "weight_scale_inv", "weight_packed", "weight.quant_state.bitsandbytes__nf4"]
+)
+def test_quantised_weights_are_named_as_such_if_the_configuration_was_lost(tmp_path: Path, base: Path, part: str) -> None:
+    rewritten(base, with_more(f"model.layers.0.mlp.down_proj.{part}"))
+    assert "these weights are quantised" in refusal(tmp_path, base).remedy
+
+
+@pytest.mark.parametrize(
     "entries", [{"num_hidden_layers": 3}, {"num_hidden_layers": 10**9}, {"hidden_size": 64}, {"vocab_size": 300}]
 )
 def test_a_configuration_of_another_size_is_refused(tmp_path: Path, base: Path, entries: dict[str, Any]) -> None:

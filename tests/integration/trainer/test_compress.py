@@ -52,6 +52,15 @@ def test_an_int8_model_is_smaller_loads_by_itself_and_is_evaluated_like_its_pare
     assert of_made["loss"] == pytest.approx(of_parent["loss"], abs=0.1)
 
 
+def test_a_model_with_biases_is_quantised_and_computes_in_the_type_that_it_was_stored_in(
+    tmp_path: Path, dataset: ArtifactRef
+) -> None:
+    base = dressed(tmp_path / "base", random_model("GPT2", hidden_size=64))
+    made = compressed(tmp_path, base, {"dataset": dataset}, method="int8")
+    assert 0 < made.metrics["logits_difference"] < 0.1
+    assert evaluated(tmp_path, base, dataset=dataset, model=made.outputs["model"])["loss"] > 0
+
+
 def test_a_merged_model_is_evaluated_like_its_adapter(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
     adapter = made_adapter(tmp_path, base, scale=0.1)
     made = compressed(tmp_path, base, {"adapter": adapter, "dataset": dataset})
