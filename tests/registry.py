@@ -17,21 +17,20 @@ from sqlalchemy.engine import make_url
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
 from schemas.jobs import StepCompleted, StepRequested, StepResult
+from schemas.lines import Message, Prediction
 from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import JOBS, MODELS
-from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.serving.http import application
 from services.chassis.serving.runtime import Runtime
-from services.chassis.serving.service import Service, assemble
+from services.chassis.serving.service import Service
 from services.chassis.serving.web.server import server_config
 from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.api import router
+from services.registry.app import assembled
 from services.registry.domain.models import RegistryDomain
-from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
 from tests.databases import provide
 from tests.log import event_of
@@ -87,7 +86,7 @@ class Registry:
         runtime = Runtime(
             self.settings, "registry", OwnSteps(self.prefix, self.source), topics=(JOBS, MODELS), effects=WorkEffects()
         )
-        return assemble(runtime, router=router(runtime), tasks=worker_tasks(runtime, registry_steps(runtime.reads)))
+        return assembled(runtime)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Registry"]:
@@ -124,6 +123,17 @@ class Registry:
         known = {"adapter_config.json": "{}", "adapter_model.safetensors": content, "training.json": '{"rank": 8}'}
         return self._put(known, files)
 
+    def predictions(self, **answers: str) -> ArtifactRef:
+        """Store the answers of an evaluation, by the id of their row."""
+        question = Message(role="user", content="What is it?")
+        lines = (
+            Prediction(
+                id=row, messages=(question,), columns={}, reference="right", greedy=text, samples=(), nll=None
+            ).model_dump_json()
+            for row, text in answers.items()
+        )
+        return self._put({Prediction.FILE: "\n".join(lines)}, {})
+
     def model(self, **files: str) -> ArtifactRef:
         """Store an artifact that looks like a whole model, alike."""
         return self._put({"config.json": "{}", "model.safetensors": "weights"}, files)
@@ -151,10 +161,11 @@ class Registry:
         starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
         """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
-        its step of kind resolve. A field `whole` is a whole model that is registered instead."""
+        its step of kind resolve. A field `whole` is a whole model that is registered instead, `predictions` the stored answers."""
         whole = fields.pop("whole", None)
+        nowhere = ArtifactRef(uri="/p", sha256="a" * 64, size=1)
         evaluated = StepResult(
-            outputs={"predictions": ArtifactRef(uri="/p", sha256="a" * 64, size=1)},
+            outputs={"predictions": fields.pop("predictions", nowhere)},
             metrics={"exact_match": 0.9},
             inputs={"adapter": adapter.sha256},
         )

@@ -16,7 +16,7 @@ from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
 from services.registry.domain.aliases import Change, ChangeRefused, promote, remove, roll_back
 from services.registry.domain.state import ModelState, model_ref, move_ref
-from services.registry.queries import ModelQueries, ModelRow, MovesAsked, StoredVersion, VersionsAsked
+from services.registry.queries import MODEL_ID, ModelQueries, ModelRow, MovesAsked, StoredVersion, VersionsAsked
 from services.registry.views import (
     AliasesView,
     AliasTarget,
@@ -31,7 +31,7 @@ from services.registry.views import (
 ModelId = Annotated[
     str,
     Path(
-        pattern=r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$",
+        pattern=MODEL_ID,
         description="`name` (its highest version), `name@version` or `name@alias`.",
     ),
     AfterValidator(no_folder),

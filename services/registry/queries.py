@@ -17,6 +17,9 @@ from services.registry.domain.state import ModelState
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 _MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
 
+MODEL_ID = r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$"
+"""Pattern of `name`, `name@version` and `name@alias`."""
+
 VersionId = Annotated[str, Field(pattern=rf"^{NAME_PATTERN.strip('^$')}@[0-9]+\.[0-9]+\.[0-9]+$", max_length=256)]
 """Id of a version; aliases move, so none of them is recorded."""
 
@@ -106,6 +109,10 @@ class ModelQueries:
             else self.reads.row(statements.HIGHEST_VERSION, name)
         )
         return StoredVersion(*row) if row else None
+
+    async def recent(self, name: str, most: int) -> list[StoredVersion]:
+        """Return the newest versions of a model, at most `most`."""
+        return [StoredVersion(*row) for row in await self.reads.rows(statements.RECENT_VERSIONS, name, most)]
 
     async def page(self, asked: VersionsAsked) -> Page:
         """Return one page of versions after the cursor. Raises a 422 Problem for a cursor of another list."""

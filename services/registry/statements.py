@@ -12,6 +12,11 @@ NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
        (SELECT aliases->>CAST($2 AS text) FROM model WHERE key = $1))"""
 """Reads the version of a model that $2 names, as a version or else as an alias."""
 
+RECENT_VERSIONS = (
+    f"{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL ORDER BY r.registered_at DESC, r.key DESC LIMIT $2"
+)
+"""Reads the newest $2 versions of a model with their aliases."""
+
 MODEL = "SELECT CAST(state AS text) FROM model WHERE key = $1"
 """Reads one model."""
 

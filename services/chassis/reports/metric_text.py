@@ -11,7 +11,7 @@ _EXACT = 2**53
 
 def metric_texts(metrics: Mapping[str, float | None]) -> list[tuple[str, str]]:
     """Return each metric's name and text; bounds are shown with their metric, as in `0.91 (0.84 to 0.96)`."""
-    return [(metric.name, _text(metric)) for metric in paired(metrics)]
+    return [(metric.name, metric_text(metric)) for metric in paired(metrics)]
 
 
 def metrics_line(metrics: Mapping[str, float | None]) -> str:
@@ -34,5 +34,6 @@ def shown_bounds(metric: Metric) -> str:
     return "{:.4g} to {:.4g}".format(*metric.bounds) if metric.bounds else ""
 
 
-def _text(metric: Metric) -> str:
+def metric_text(metric: Metric) -> str:
+    """Return the value of a metric with its bounds, as in `0.91 (0.84 to 0.96)`."""
     return shown_number(metric) + (f" ({shown_bounds(metric)})" if metric.bounds else "")

@@ -52,7 +52,7 @@ def metrics_of(artifact: Artifact, results: Mapping[str, StepResult]) -> dict[st
     """Return the metrics of the evaluations of `artifact`, of the judges' scores of their predictions, and of the compression
     that made it. A reward model writes no answers that could be evaluated; its metrics are those of its training on held-out
     pairs."""
-    evaluations = _evaluations(artifact, results)
+    evaluations = evaluations_of(artifact, results)
     predictions = {result.outputs[PREDICTIONS].sha256 for result in evaluations}
     scores = [result for result in results.values() if result.inputs.get(PREDICTIONS) in predictions]
     compressed = _compression(artifact, results)
@@ -63,7 +63,7 @@ def metrics_of(artifact: Artifact, results: Mapping[str, StepResult]) -> dict[st
 
 def is_evaluated(artifact: Artifact, results: Mapping[str, StepResult]) -> bool:
     """Return whether a step before the registration measured `artifact` on held-out rows, or a reward model on held-out pairs."""
-    return bool(_evaluations(artifact, results) or _of_reward_model(artifact.ref, results))
+    return bool(evaluations_of(artifact, results) or _of_reward_model(artifact.ref, results))
 
 
 def purpose_of(lineage: Lineage) -> str:
@@ -84,7 +84,8 @@ def parent_of(artifact: Artifact, results: Mapping[str, StepResult]) -> Artifact
     return None
 
 
-def _evaluations(artifact: Artifact, results: Mapping[str, StepResult]) -> list[StepResult]:
+def evaluations_of(artifact: Artifact, results: Mapping[str, StepResult]) -> list[StepResult]:
+    """Return the results of the steps that measured `artifact` on held-out rows."""
     return [result for result in results.values() if PREDICTIONS in result.outputs and _is_about(result, artifact)]
 
 

@@ -248,3 +248,21 @@ async def test_an_alias_is_moved_goes_back_and_is_removed_and_each_move_says_who
     assert "candidate or production" in odd.err
     assert (await models(registry, "promote", name, "production")).code == 2
     assert (await models(registry, "aliases", "nobody")).code == 4
+
+
+async def test_versions_are_shown_beside_each_other_and_one_is_recommended(registry: Registry) -> None:
+    await registered(registry, "job-1", "first")
+    await registered(registry, "job-2", "other content")
+    name = registry.name("router")
+    compared = await models(registry, "compare", f"{name}@1.0.0", name, "--all", "--answers", "1")
+    assert compared.code == 0, compared.err
+    header, metric = (line for line in compared.out.splitlines() if line.startswith("metric") or "exact_match" in line)
+    assert header.split("\t") == ["metric", f"{name}@1.0.0", f"{name}@1.0.1"]
+    assert metric.split("\t") == ["exact_match", "0.9", "0.9 unclear"]
+    assert "cannot be read" in compared.err
+    assert (await models(registry, "compare", name, name, "--json")).json["costs"] == [None, None]
+    recommended = await models(registry, "recommend", name, "--goal", "quality=1,size=1")
+    assert recommended.out.splitlines()[0] == f"{name}@1.0.0"
+    assert "confidence: unclear" in recommended.out
+    assert (await models(registry, "compare", name)).code == 1
+    assert (await models(registry, "compare", name, "nobody@1.0.0")).code == 4

@@ -414,3 +414,43 @@ async def test_a_version_that_is_not_there_is_refused_with_those_that_are(regist
         assert (failed.fault.cause, reason.field) == ("user", "base_model")
         assert reference in str(reason.value)
         assert words in f"{reason.message}; {reason.remedy}"
+
+
+async def test_versions_are_compared_with_their_answers_and_one_is_recommended(registry: Registry) -> None:
+    answers = (registry.predictions(r1="right", r2="wrong"), registry.predictions(r2="right", r1="right"))
+    for number, predictions in enumerate(answers):
+        recipe = f'{{"rank": {8 * (number + 1)}}}'
+        adapter = registry.adapter(str(number), training__json=recipe)
+        step = registry.step(f"job-{number}", "router", adapter, predictions=predictions)
+        await registry.ask(step)
+        await registry.outcome(step)
+    name = registry.name("router")
+    asked = f"/comparison?versions={name}@1.0.0,{name}@candidate"
+    found = (await registry.http.get(f"{asked}&answers=1")).json()
+    assert [version["id"] for version in found["versions"]] == [f"{name}@1.0.0", f"{name}@1.1.0"]
+    assert {field["field"]: field["values"] for field in found["configuration"]}["training.rank"] == [8, 16]
+    assert found["metrics"] == [], "exact_match is the same"
+    assert found["answers"] == [
+        {"id": "r1", "prompt": "What is it?", "reference": "right", "answers": ["right", "right"]}
+    ]  # fmt: skip
+    everything = (await registry.http.get(f"{asked}&everything=true")).json()
+    assert [metric["name"] for metric in everything["metrics"]] == ["exact_match"]
+    shutil.rmtree(answers[1].uri)
+    shutil.rmtree(registry.home / "cache" / "artifacts", ignore_errors=True)
+    gone = (await registry.http.get(f"{asked}&answers=2")).json()
+    assert gone["answers"][1]["answers"] == ["wrong", None]
+    assert gone["remarks"] == [f"the answers of {name}@1.1.0 cannot be read: ArtifactMissing"]
+    for versions, status in (
+        (name, 422),
+        (f"{name},{name}@7.0.0", 404),
+        (f"{name},a@b@c", 422),
+        (",".join([name] * 6), 422),
+    ):
+        assert (await registry.http.get(f"/comparison?versions={versions}")).status_code == status, versions
+
+    recommended = (await registry.http.get(f"/models/{name}/recommendation")).json()
+    assert (recommended["version"], recommended["confidence"]) == (f"{name}@1.1.0", "unclear")
+    assert (await registry.http.get("/models/nobody/recommendation")).status_code == 404
+    for goal in ("fame", "quality=0", "quality=nan", "quality,quality", "quality=1e9"):
+        refused = await registry.http.get(f"/models/{name}/recommendation", params={"goal": goal})
+        assert (refused.status_code, refused.json()["reasons"][0]["field"]) == (422, "query.goal"), goal
