@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from schemas.reasons import reason_of_error
 from services.chassis.serving import probes
@@ -27,6 +28,7 @@ from services.chassis.serving.web.settings import HttpSettings
 
 API = "/api/v1"
 _SHOWN = 200
+_METHODS = frozenset({"get", "put", "post", "delete", "patch"})
 _NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
 """Disables FastAPI's check for telemetry on each request; `RequestMetrics` counts requests instead."""
 
@@ -90,15 +92,29 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return Problem.of(422, "The request is not valid", reasons, left_out).response(request.url.path)
 
 
+_path = lru_cache(512)(compile_path)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of all routes with the request's path; Starlette names those of the first one only."""
+    document, path = request.app.openapi(), request.url.path
+    found = {
+        method.upper()
+        for template, operations in document["paths"].items()
+        if _path(template)[0].match(path)
+        for method in operations
+        if method in _METHODS
+    }
+    return sorted(found | ({"HEAD"} if "GET" in found else set()))
+
+
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers, asked = error.headers, f"{request.method[:_SHOWN]} {request.url.path[:_SHOWN]}"
     if error.status_code == 404 and error.detail == "Not Found":
         problem = Problem(404, "Not found", f"no route {asked}; see /docs", headers=headers)
     elif error.status_code == 405:
-        allowed = (headers or {}).get("allow") or (headers or {}).get("Allow", "")
-        if "GET" in allowed and "HEAD" not in allowed:
-            allowed += ", HEAD"
+        allowed = ", ".join(_methods(request)) or "GET"
         detail = f"{asked} is not answered; use {allowed}"
         problem = Problem(405, "Method not allowed", detail, headers={"Allow": allowed})
     else:

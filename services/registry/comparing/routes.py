@@ -1,13 +1,11 @@
 """Routes that compare versions and recommend one; they only read."""
 
 import asyncio
-import re
 from collections.abc import Mapping
 from typing import Annotated, get_args
 
 from fastapi import APIRouter, Query
 
-from schemas.reasons import Reason, shown
 from services.chassis.executor.folders import cache_of
 from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
@@ -21,6 +19,8 @@ from services.registry.views import VersionView, stored_version
 _CONSIDERED = 50
 """How many of a model's newest versions are considered for a recommendation."""
 _GOALS: tuple[Goal, ...] = get_args(Goal)
+_ID = MODEL_ID.strip("^$")
+_WEIGHTED = rf"({'|'.join(_GOALS)})(=(0\.[0-9]{{0,5}}[1-9]|[1-9][0-9]{{0,5}}(\.[0-9]{{1,6}})?))?"
 
 
 def comparing_router(runtime: Runtime) -> APIRouter:
@@ -44,7 +44,8 @@ def comparing_router(runtime: Runtime) -> APIRouter:
         versions: Annotated[
             str,
             Query(
-                min_length=1, max_length=2048, description="`name@version`, `name@alias` or `name`, separated by commas."
+                pattern=rf"^{_ID}(,{_ID}){{{FEWEST - 1},{MOST - 1}}}$",
+                description="Two to five of `name@version`, `name@alias` or `name`, separated by commas.",
             ),
         ],
         everything: Annotated[bool, Query(description="Also what does not differ.")] = False,
@@ -54,7 +55,7 @@ def comparing_router(runtime: Runtime) -> APIRouter:
     ) -> Comparison:
         """Metrics are compared with the first version: with the interval of the difference, and only where both were measured on
         the same data. How they were made is shown where it differs."""
-        views = [await version(reference) for reference in _references(versions)]
+        views = [await version(reference) for reference in versions.split(",")]
         found = compared(views, everything=everything)
         if not answers:
             return found
@@ -67,8 +68,8 @@ def comparing_router(runtime: Runtime) -> APIRouter:
         goal: Annotated[
             str,
             Query(
-                max_length=256,
-                description="quality, latency or size; or several with weights, such as quality=0.7,latency=0.3.",
+                pattern=rf"^{_WEIGHTED}(,{_WEIGHTED}){{0,2}}$",
+                description="quality, latency or size; or several with weights above 0, such as quality=0.7,latency=0.3.",
             ),
         ] = "quality",
         metric: Annotated[
@@ -85,38 +86,10 @@ def comparing_router(runtime: Runtime) -> APIRouter:
     return api
 
 
-def _references(text: str) -> list[str]:
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not FEWEST <= len(found) <= MOST:
-        remedy = f"name {FEWEST} to {MOST} versions, separated by commas"
-        raise _refused("query.versions", text, f"it names {len(found)} versions", remedy)
-    if odd := [reference for reference in found if not re.fullmatch(MODEL_ID, reference)]:
-        raise _refused("query.versions", odd[0], "it names no version", "write name@version, name@alias or name")
-    return found
-
-
 def _weights(text: str) -> Mapping[Goal, float]:
     weights: dict[Goal, float] = {}
     for part in text.split(","):
         named, _, number = part.partition("=")
-        goal = next((one for one in _GOALS if one == named.strip()), None)
-        weight = _number(number) if number else 1.0
-        if goal is None or weight is None or goal in weights:
-            remedy = f"use {', '.join(_GOALS)}, or several with weights, such as quality=0.7,latency=0.3"
-            raise _refused("query.goal", text, f"{shown(part)} is no goal with a weight above 0", remedy)
-        weights[goal] = weight
+        goal = next(one for one in _GOALS if one == named)
+        weights[goal] = weights.get(goal, 0.0) + float(number or 1)
     return weights
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if 0 < value <= 1e6 else None
-
-
-def _refused(field: str, value: str, message: str, remedy: str) -> Problem:
-    return Problem.of(
-        422, "The query is not valid", [Reason(field=field, value=shown(value), message=message, remedy=remedy)]
-    )

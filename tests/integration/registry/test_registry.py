@@ -451,6 +451,6 @@ async def test_versions_are_compared_with_their_answers_and_one_is_recommended(r
     recommended = (await registry.http.get(f"/models/{name}/recommendation")).json()
     assert (recommended["version"], recommended["confidence"]) == (f"{name}@1.1.0", "unclear")
     assert (await registry.http.get("/models/nobody/recommendation")).status_code == 404
-    for goal in ("fame", "quality=0", "quality=nan", "quality,quality", "quality=1e9"):
+    for goal in ("fame", "quality=0", "quality=nan", "quality,", "quality=1e9"):
         refused = await registry.http.get(f"/models/{name}/recommendation", params={"goal": goal})
         assert (refused.status_code, refused.json()["reasons"][0]["field"]) == (422, "query.goal"), goal

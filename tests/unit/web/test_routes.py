@@ -81,6 +81,7 @@ async def test_a_method_that_is_not_answered_is_told_which_are() -> None:
     said = problem(answer, 405)
     assert answer.headers["allow"] == "GET, HEAD"
     assert "use GET, HEAD" in said["detail"]
+    assert (await ask("POST", "/models/router/aliases/prod")).headers["allow"] == "DELETE, PUT"
 
 
 @pytest.mark.parametrize(
