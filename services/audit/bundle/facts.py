@@ -129,6 +129,7 @@ def _compute(known: VersionSources) -> Iterator[Fact]:
 
 
 def _evaluation(known: VersionSources) -> Iterator[Fact]:
+    yield Fact("measured by a step before its registration", known.registered.at("evaluated"))
     yield from _metrics(known.registered)
     for step in known.of_kind("evaluate"):
         for kind in ("facts", "metrics"):

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from schemas.discards import RecordDiscarded
 from schemas.jobs import FeedbackRecorded, JobAccepted
 from schemas.topics import JOBS, REQUESTS
 from services.audit.as_of import jobs_at, versions_at
+from services.audit.bundle.dsse import public_key
+from services.audit.bundle.verifying import verify_bundle
 from services.audit.selection import Selection, records
 from services.chassis.kafka.catalogue import configuration
 from services.chassis.kafka.cluster import Cluster
@@ -323,3 +326,22 @@ async def test_the_first_offset_at_a_moment_is_found_for_every_partition(kafka: 
 
 async def test_a_cluster_without_the_topics_has_no_bounds(kafka: str) -> None:
     assert await log.bounds(Cluster(kafka), []) == {}
+
+
+async def test_the_evidence_of_a_version_has_the_records_of_its_job_and_is_found_by_alias(
+    kafka: str, job: MadeJob, unique: Unique, tmp_path: Path
+) -> None:
+    await publish(kafka, MadeJob(unique("other"), unique("neighbour")).events)
+    settings = {"NEUROWEAVER_KAFKA_BOOTSTRAP": kafka, "NEUROWEAVER_EVIDENCE_KEY": str(tmp_path / "key")}
+    assert (await run("", "evidence", "keygen", str(tmp_path / "key"))).code == Exit.OK
+    out = ("--out", str(tmp_path / "bundle"), "--without-artifact", "--json")
+    ended = await run("", "evidence", f"{job.model}@candidate", *out, **settings)
+    assert ended.code == Exit.OK, ended.out
+    assert ended.json["records"] == len(job.events)
+    verdict = verify_bundle(tmp_path / "bundle", public_key(tmp_path / "key.pub"))
+    assert (verdict.holds, verdict.about) == (True, f"{job.model}@{job.version}"), verdict.differences
+    assert [check.name for check in verdict.checks if check.verdict == "open"] == ["artifact"]
+    again = await run("", "evidence", f"{job.model}@candidate", *out, **settings)
+    assert (again.code, "exists already" in again.out) == (Exit.FAILED, True)
+    gone = await run("", "evidence", f"{job.model}@9.9.9", **settings)
+    assert (gone.code, f"which has {job.version}, candidate" in gone.err) == (Exit.NOT_FOUND, True)

@@ -33,12 +33,12 @@ from tests.golden import logs
 
 PUBLIC = SIGNER.public_key()
 DIGESTS = {
-    "statement": "2cdc61a1ef34e981a3df1b6e84078384616937a717d6d5674ff4443e88f0dc29",
+    "statement": "9ee00581c0d5343ef65acc6de65007053ed1271f7f1cc450c1259f4d4916ccc9",
     CITATIONS: "9f389943bb8142310f7a1f1897b2ebbfa1d69a7471a67ab6bd47b43fc15ba9b5",
     BOM: "0b0f899ce5216b74cbfe069b01a7a4fae2b665a93fcd06c2abadfdbaa706ec2f",
-    CARD: "c22800d61b7c29a38c9d30d9927f0d133911934bd3f7b27ae9bf0afd698430b2",
-    technical_file.JSON: "9f43cde84e1b6737ff994bd0924bf35e45fca3b658580414a1a77db1544505c9",
-    technical_file.TEXT: "b9ce7e827aba64d410714a670a470cd260242b03416a86b79048a5a547621631",
+    CARD: "1a44e3271ecb6051419588b4fc0afc9a72804f5e3ab466c4d6be0246e53a78e2",
+    technical_file.JSON: "de8a52164442490bb8236657e0f3e74515a45e706f768186c969aae288f80e2f",
+    technical_file.TEXT: "7d054b372f8b0710e9f13f666d486f5e7946264ecc0472ba8757bf3f4d3b292c",
 }
 """What follows in format 1 from the log that release 0.1.0 wrote. If one changes, raise FORMAT: then a reader is told which version
 verifies an older bundle, instead of that it was forged."""
