@@ -88,7 +88,7 @@ def _data(known: VersionSources) -> Iterator[Fact]:
     for step in known.of_kind("prepare"):
         for name in known.registered.under("lineage", "results", step, "metrics"):
             if name.startswith(_DATA_METRICS):
-                yield Fact(name.replace("_", " "), known.result(step, "metrics", name))
+                yield Fact(_words(name), known.result(step, "metrics", name))
     yield Fact("licence", NOT_RECORDED)
     yield Fact("personal data", NOT_RECORDED)
 
@@ -97,22 +97,22 @@ def _training(known: VersionSources) -> Iterator[Fact]:
     for name in known.registered.under("lineage", "configuration", "libraries"):
         yield Fact(f"library {name}", known.registered.at("lineage", "configuration", "libraries", name))
     for step in (*known.of_kind("train"), *known.of_kind("compress")):
-        yield from _settings(known, step)
-        for kind in ("facts", "metrics"):
-            for name in known.registered.under("lineage", "results", step, kind):
-                if name not in _LIMITS:
-                    yield Fact(f"{step}: {name.replace('_', ' ')}", known.result(step, kind, name))
+        yield from (Fact(f"{step}: settings", found) for section in _SETTINGS for found in known.settings(step, section))
+        yield from _results(known, step, "facts", "metrics")
         yield from _usage(known, step)
 
 
-def _settings(known: VersionSources, step: str) -> Iterator[Fact]:
-    numbers = [number for number, (name, _) in enumerate(known.plan) if name == step]
-    for number in numbers:
-        assert known.accepted is not None
-        for section in _SETTINGS:
-            found = known.accepted.at("plan", str(number), "settings", section)
-            if found.value is not None:
-                yield Fact(f"{step}: settings", found)
+def _results(known: VersionSources, step: str, *kinds: str) -> Iterator[Fact]:
+    """Yield facts and metrics of a step's result, without those that tell limits."""
+    for kind in kinds:
+        for name in known.registered.under("lineage", "results", step, kind):
+            if name not in _LIMITS:
+                value = known.result(step, kind, name)
+                yield Fact(f"{step}: {_words(name)}", _measurable(value) if kind == "metrics" else value)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _usage(known: VersionSources, step: str) -> Iterator[Fact]:
@@ -120,7 +120,7 @@ def _usage(known: VersionSources, step: str) -> Iterator[Fact]:
     if done is None or done.at("usage").value is None:
         yield Fact(f"{step}: used", done.at("usage") if done else NOT_RECORDED)
     else:
-        yield from (Fact(f"{step}: used {part.replace('_', ' ')}", done.at("usage", part)) for part in _USED)
+        yield from (Fact(f"{step}: used {_words(part)}", done.at("usage", part)) for part in _USED)
 
 
 def _compute(known: VersionSources) -> Iterator[Fact]:
@@ -132,19 +132,15 @@ def _evaluation(known: VersionSources) -> Iterator[Fact]:
     yield Fact("measured by a step before its registration", known.registered.at("evaluated"))
     yield from _metrics(known.registered)
     for step in known.of_kind("evaluate"):
-        for kind in ("facts", "metrics"):
-            for name in known.registered.under("lineage", "results", step, kind):
-                if kind == "metrics" or name not in _LIMITS:
-                    yield Fact(f"{step}: {name.replace('_', ' ')}", _measurable(known.result(step, kind, name)))
+        yield from _results(known, step, "facts", "metrics")
     for step in known.of_kind("score"):
-        for name in known.registered.under("lineage", "results", step, "metrics"):
-            yield Fact(f"{step}: {name.replace('_', ' ')}", _measurable(known.result(step, "metrics", name)))
+        yield from _results(known, step, "metrics")
 
 
 def _metrics(made: Source) -> Iterator[Fact]:
     if not made.under("metrics"):
         yield Fact("metrics of this version", NOT_RECORDED)
-    yield from (Fact(name.replace("_", " "), _measurable(made.at("metrics", name))) for name in made.under("metrics"))
+    yield from (Fact(_words(name), _measurable(made.at("metrics", name))) for name in made.under("metrics"))
 
 
 def _measurable(metric: Cited) -> Cited:
@@ -186,7 +182,7 @@ def _feedback(known: VersionSources) -> Iterator[Fact]:
         yield Fact("feedback", NOT_RECORDED)
     for batch in known.feedback:
         step = batch.at("step").value
-        yield from (Fact(f"{step}: {name.replace('_', ' ')}", batch.at(name)) for name in _FEEDBACK)
+        yield from (Fact(f"{step}: {_words(name)}", batch.at(name)) for name in _FEEDBACK)
 
 
 def _oversight(known: VersionSources) -> Iterator[Fact]:
@@ -205,7 +201,7 @@ def _limits(known: VersionSources) -> Iterator[Fact]:
         for name in _LIMITS:
             told = known.result(step, "facts", name)
             if told.value is not None:
-                yield Fact(f"{step}: {name.replace('_', ' ')}", told)
+                yield Fact(f"{step}: {_words(name)}", told)
     for step in known.of_kind("prepare"):
         yield Fact("held-out rows whose prompt is learnt", known.result(step, "metrics", "rows_test_seen_in_train"))
     metrics = known.registered.at("metrics")

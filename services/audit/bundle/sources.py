@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.json_text import NoJson, parse, storable
 from schemas.reasons import Reason
@@ -23,6 +23,7 @@ _PREFIX = "neuroweaver."
 _VERSION = re.compile(r"\.v\d+$")
 REGISTRY, ORCHESTRATOR = "neuroweaver/registry", "neuroweaver/orchestrator"
 """Who writes what is cited about versions, and about jobs."""
+_ANSWERS = ("JobControlled", "JobControlRefused")
 _MOVES = ("ModelPromoted", "ModelRolledBack", "AliasRefused")
 EXECUTORS = ("neuroweaver/trainer", "neuroweaver/feedback", REGISTRY)
 """Who writes what is cited about steps."""
@@ -83,6 +84,15 @@ class Source:
         return Cited(raw.decode(errors="backslashreplace") if raw else None, (f"{self.place}!{name}",))
 
 
+class PlanStep(NamedTuple):
+    """A step of a job's plan."""
+
+    number: str
+    """Its place in the plan."""
+    name: str
+    kind: str
+
+
 @dataclass(frozen=True)
 class VersionSources:
     """The records from which the documents about a version follow."""
@@ -105,18 +115,27 @@ class VersionSources:
     def steps(self) -> Sequence[str]:
         """The steps before the registration, in the order of the plan."""
         known = self.registered.under("lineage", "results")
-        planned = [name for name, _ in self.plan]
+        planned = [step.name for step in self.plan]
         return [*(name for name in planned if name in known), *(name for name in known if name not in planned)]
 
-    @property
-    def plan(self) -> Sequence[tuple[str, str]]:
-        """Name and kind of each step of the plan."""
+    @cached_property
+    def plan(self) -> Sequence["PlanStep"]:
+        """The steps of the plan."""
         if self.accepted is None:
             return []
-        steps = [
-            [self.accepted.at("plan", n, part).value for part in ("name", "kind")] for n in self.accepted.under("plan")
+        return [
+            PlanStep(number, name, kind)
+            for number in self.accepted.under("plan")
+            for name, kind in [[self.accepted.at("plan", number, part).value for part in ("name", "kind")]]
+            if isinstance(name, str) and isinstance(kind, str)
         ]
-        return [(name, kind) for name, kind in steps if isinstance(name, str) and isinstance(kind, str)]
+
+    def settings(self, step: str, section: str) -> Sequence[Cited]:
+        """Return a section of the settings of a step, where the plan has it."""
+        if self.accepted is None:
+            return []
+        found = [self.accepted.at("plan", one.number, "settings", section) for one in self.plan if one.name == step]
+        return [section for section in found if section.value is not None]
 
     def result(self, step: str, *path: str) -> Cited:
         """Return a value of the result of a step before the registration."""
@@ -129,8 +148,8 @@ class VersionSources:
 
     def of_kind(self, kind: str) -> Iterator[str]:
         """Yield the steps of a kind before the registration."""
-        kinds = dict(self.plan)
-        return (step for step in self.steps if kinds.get(step) == kind)
+        named = {one.name for one in self.plan if one.kind == kind}
+        return (step for step in self.steps if step in named)
 
 
 def sources_of(records: Sequence[ProvenRecord], model: str, version: str) -> VersionSources:
@@ -139,38 +158,22 @@ def sources_of(records: Sequence[ProvenRecord], model: str, version: str) -> Ver
     Only what a service says of its own aggregates counts.
     """
     found = [Source(record) for record in records]
-    registered = next(
-        (one for one in found if _is(one, REGISTRY, "ModelRegistered") and _named(one) == (model, version)), None
-    )
+    about = [one for one in found if one.envelope.source == REGISTRY and _named(one) == (model, version)]
+    registered = next((one for one in about if one.type == "ModelRegistered"), None)
     if registered is None:
         raise BundleRefused(f"no record registers {model}@{version}")
     job = registered.at("lineage", "job_id").value
-    of_job = [one for one in found if one.at("job_id").value == job and isinstance(job, str)]
-    completed = {}
-    for one in of_job:
-        step = one.at("step").value
-        if one.type == "StepCompleted" and one.envelope.source in EXECUTORS and isinstance(step, str):
-            completed[step] = one
+    of_job = [one for one in found if isinstance(job, str) and one.at("job_id").value == job]
+    decided = [one for one in of_job if one.envelope.source == ORCHESTRATOR]
+    done = [one for one in of_job if one.envelope.source in EXECUTORS]
     return VersionSources(
         registered,
-        next((one for one in reversed(of_job) if _is(one, ORCHESTRATOR, "JobAccepted")), None),
-        completed,
-        [
-            one
-            for one in found
-            if one.type in _MOVES and one.envelope.source == REGISTRY and _named(one) == (model, version)
-        ],
-        [one for one in of_job if one.type == "FeedbackRecorded" and one.envelope.source in EXECUTORS],
-        [
-            one
-            for one in of_job
-            if one.type in ("JobControlled", "JobControlRefused") and one.envelope.source == ORCHESTRATOR
-        ],
+        next((one for one in reversed(decided) if one.type == "JobAccepted"), None),
+        {str(one.at("step").value): one for one in done if one.type == "StepCompleted"},
+        [one for one in about if one.type in _MOVES],
+        [one for one in done if one.type == "FeedbackRecorded"],
+        [one for one in decided if one.type in _ANSWERS],
     )
-
-
-def _is(source: Source, writer: str, kind: str) -> bool:
-    return source.type == kind and source.envelope.source == writer
 
 
 def _named(source: Source) -> tuple[Any, Any]:
