@@ -34,7 +34,7 @@ class NoKey(Exception):
 class Signature(Frozen):
     """One signature of an envelope."""
 
-    keyid: str = Field(max_length=1000, description="SHA-256 of the public key (SubjectPublicKeyInfo, DER); only a hint.")
+    keyid: str = Field(max_length=1000, description="SHA-256 of the public key (SubjectPublicKeyInfo, DER).")
     sig: str = Field(max_length=1000, description="Base64.")
 
 
@@ -43,16 +43,16 @@ class Envelope(Frozen):
 
     payload: str = Field(description="Base64.")
     payloadType: str  # noqa: N815  # as DSSE names it
-    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=16)
+    signatures: tuple[Signature, ...] = Field(min_length=1, max_length=1)
 
     def body(self) -> bytes:
         """Return the payload. Raises ValueError."""
         return base64.b64decode(self.payload, validate=True)
 
     def signed_by(self, key: Ed25519PublicKey) -> bool:
-        """Return whether one of the signatures is of this key."""
-        signed = encoded(self.payloadType, self.body())
-        return any(_valid(key, signature, signed) for signature in self.signatures)
+        """Return whether the signature is of this key and names it."""
+        (signature,) = self.signatures
+        return signature.keyid == key_id(key) and _valid(key, signature, encoded(self.payloadType, self.body()))
 
 
 def _valid(key: Ed25519PublicKey, signature: Signature, signed: bytes) -> bool:

@@ -62,5 +62,7 @@ def _key_in(folder: Path) -> Ed25519PublicKey:
 
 def _signed(envelope: Envelope, key: Ed25519PublicKey, whose: str) -> str:
     if not envelope.signed_by(key):
-        raise Differs(STATEMENT, f"a signature of {whose}, {key_id(key)}", f"keyid {envelope.signatures[0].keyid}")
+        raise Differs(
+            STATEMENT, f"a signature of {whose}, {key_id(key)}", f"none of it, keyid {envelope.signatures[0].keyid}"
+        )
     return key_id(key)

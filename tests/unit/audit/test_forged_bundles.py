@@ -221,6 +221,15 @@ def a_signature_that_is_none(bundle: Path) -> None:
     change(bundle / STATEMENT, envelope["signatures"][0]["sig"].encode(), base64.b64encode(b"no signature" * 5))
 
 
+def another_name_of_the_key(bundle: Path) -> None:
+    change(bundle / STATEMENT, b'"keyid": "', b'"keyid": "0')
+
+
+def a_signature_twice(bundle: Path) -> None:
+    envelope = json_of(bundle / STATEMENT)
+    (bundle / STATEMENT).write_text(json.dumps({**envelope, "signatures": envelope["signatures"] * 2}, indent=1) + "\n")
+
+
 def no_signature(bundle: Path) -> None:
     envelope = json_of(bundle / STATEMENT)
     (bundle / STATEMENT).write_text(json.dumps({**envelope, "signatures": []}))
@@ -331,6 +340,8 @@ FORGERIES: dict[Callable[[Path], None], str] = {
     a_signature_of_another_key: "statement.dsse.json: expected a signature of the key you gave, ",
     the_key_of_another: "public-key.pem: expected a copy of the key you gave, ",
     a_signature_that_is_none: "statement.dsse.json: expected a signature of the key you gave, ",
+    another_name_of_the_key: "statement.dsse.json: expected a signature of the key you gave, ",
+    a_signature_twice: "statement.dsse.json: expected a DSSE envelope, found signatures: ",
     no_signature: "statement.dsse.json: expected a DSSE envelope, found signatures: ",
     another_type_of_payload: "statement.dsse.json: expected payloadType application/vnd.in-toto+json, found application/json",
     a_truncated_statement: "statement.dsse.json: expected a DSSE envelope, found the whole: Invalid JSON",
