@@ -1,6 +1,6 @@
 """Reads from the log every record about one version and its job, with the Merkle trees of the partitions that they lie on.
 
-The log is read twice: the first time to know the job, the second time to hash every record. Of other records only the hash is kept, 32
+The topic of models is read once to know the job, then all topics to hash every record. Of records about others only the hash is kept, 32
 bytes each, and beyond a few megabytes in a temporary file.
 """
 
