@@ -3,6 +3,9 @@
 import contextlib
 import errno
 import os
+import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -11,14 +14,18 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from uuid import uuid4
 
 from schemas.base import EventData
 from schemas.jobs import FeedbackRecorded, StepResult
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, MemoryFault, Stopping, UserFault, run_child
 from services.chassis.executor.folders import UNFINISHED
+from services.chassis.executor.forking import fork_children
 from services.chassis.executor.ranks import ranks
 
+IMPORTED = "IMPORTED"
+"""The variable that says what a warm process imports, if not this module."""
 Made = StepResult | tuple[StepResult, Sequence[EventData]]
 
 
@@ -33,7 +40,34 @@ def complete(context: Context) -> Made:
     print("and here", file=sys.stderr)
     for number in range(100):
         context.progress(number, 100, "rows", loss=float("nan"))
-    return StepResult(facts={"pid": str(os.getpid()), "torch": str("torch" in sys.modules)}, metrics={"n": 1.0})
+    pids = {"pid": str(os.getpid()), "parent": str(os.getppid())}
+    return StepResult(facts={**pids, "torch": str("torch" in sys.modules)}, metrics={"n": 1.0})
+
+
+def surroundings(context: Context) -> Made:
+    """Say what a process finds around it."""
+    files = sorted(str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
+    return StepResult(
+        facts={
+            "session": str(os.getsid(0) == os.getpgrp() == os.getpid()),
+            "threads": " ".join(sorted(thread.name for thread in threading.enumerate())),
+            "variables": " ".join(sorted(os.environ)),
+            "at the start": Path("/proc/self/environ").read_text(),
+            "folder": os.getcwd(),  # noqa: PTH109
+            "temporary": str(tempfile.gettempdir() == os.environ["TMPDIR"]),
+            "limits": str([resource.getrlimit(number) for number in range(16)]),
+            "signals": str([signal.getsignal(number).__class__.__name__ for number in (signal.SIGTERM, signal.SIGINT)]),
+            "blocked": str(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+            "files": " ".join(re.sub(r"\d+", "N", file) for file in files),
+            "arguments": str(sys.argv[1:]),
+        }
+    )
+
+
+def drawn(context: Context) -> Made:
+    """Draw random numbers from all generators of the process."""
+    numbers = (random.random(), uuid4(), tempfile.mktemp())
+    return StepResult(facts={str(place): str(number) for place, number in enumerate(numbers)})
 
 
 def measuring(context: Context) -> Made:
@@ -216,4 +250,5 @@ def _shared(context: Context, theirs: Callable[[], object], ours: Callable[[], o
 
 
 if __name__ == "__main__":
+    fork_children(os.environ.get(IMPORTED, "tests.child"))
     run_child({"evaluate": behave, "train": behave})

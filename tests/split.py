@@ -12,6 +12,7 @@ from schemas.progress import StepProgressed
 from schemas.steps import StepSettings, TrainSettings
 from services.chassis.executor.runner import Completed, Outcome, StopReason, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
+from services.chassis.executor.warm import WarmProcess
 from services.chassis.storage.sources.settings import SourceSettings
 from services.trainer.settings import TrainerSettings
 from tests.allowed import TEMPORARY
@@ -34,6 +35,7 @@ class Split:
         attempt: int = 1,
         module: str = "services.trainer.child",
         environment: Mapping[str, str] | None = None,
+        warm: WarmProcess | None = None,
     ) -> None:
         settings = TrainerSettings(
             home=home, lease_seconds=600, drain_seconds=60, trainer_launcher="torchrun" if processes > 1 else "local",
@@ -42,7 +44,7 @@ class Split:
         )  # fmt: skip
         asked = request(kind=step.kind, step=step.kind, settings=step, inputs=dict(inputs), attempt=attempt)
         self._work = Work(asked, f"lease-{attempt}")
-        self._runner = SubprocessRunner(module, processes, environment or {})
+        self._runner = SubprocessRunner(module, processes, environment or {}, warm)
         self.progress: list[StepProgressed] = []
         self.context = WorkContext(settings, "trainer", self.progress.append)
         self.log = home / "logs" / "trainer" / asked.job_id / step.kind / f"{attempt}.log"

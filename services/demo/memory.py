@@ -9,9 +9,10 @@ import psutil
 
 
 def resident_bytes(roots: Iterable[int]) -> int:
-    """Resident memory of the processes and all their descendants, each once; ended processes count nothing.
+    """Memory of the processes and all their descendants, each once; ended processes count nothing.
 
-    This is not proportional memory: pages that PostgreSQL's processes share count for each, so the sum is an upper bound.
+    A page that several of them share, as the forks of a warm process and those of PostgreSQL do, counts once on Linux. Elsewhere it counts
+    for each, so the sum is an upper bound.
     """
     found: dict[int, psutil.Process] = {}
     for root in roots:
@@ -23,10 +24,15 @@ def resident_bytes(roots: Iterable[int]) -> int:
     total = 0
     for process in found.values():
         try:
-            total += process.memory_info().rss
+            total += _held(process)
         except psutil.Error:
             continue
     return total
+
+
+def _held(process: psutil.Process) -> int:
+    full = process.memory_full_info()
+    return int(getattr(full, "pss", full.rss))
 
 
 class PeakMemory:

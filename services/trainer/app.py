@@ -10,6 +10,7 @@ from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.runner import StepRunner
 from services.chassis.executor.slots import elsewhere
 from services.chassis.executor.supervise import SubprocessRunner
+from services.chassis.executor.warm import WarmProcess
 from services.chassis.executor.work import WorkEffects
 from services.chassis.process.transient import Loop
 from services.chassis.reports.failed import ReportsFailures
@@ -28,18 +29,19 @@ def build(settings: TrainerSettings) -> Service:
     runtime = Runtime(settings, "trainer", ExecutorDomain("trainer"), topics=(JOBS,), effects=WorkEffects())
     on_ray = settings.trainer_launcher == "ray"
     machine = elsewhere(settings.trainer_ray_cpus, settings.trainer_ray_gpus) if on_ray else None
-    runner: StepRunner = ReportsFailures(_runner(settings))
+    warm = WarmProcess(settings.trainer_warm_seconds if settings.trainer_launcher == "local" else 0)
+    runner: StepRunner = ReportsFailures(_runner(settings, warm))
     tracking: list[Loop] = []
     if settings.mlflow_tracking_uri is not None:
         tracker = Tracker(settings.mlflow_tracking_uri, settings.mlflow_experiment, settings.drain_seconds)
         runner, tracking = Tracked(runner, tracker), [tracker.run]
-    tasks = [*worker_tasks(runtime, runner, processes=settings.trainer_processes, machine=machine), *tracking]
+    tasks = [*worker_tasks(runtime, runner, processes=settings.trainer_processes, machine=machine), warm.run, *tracking]
     return assemble(runtime, router=APIRouter(), tasks=tasks, more=(log_router(settings.home, "trainer"),))
 
 
-def _runner(settings: TrainerSettings) -> SubprocessRunner:
+def _runner(settings: TrainerSettings, warm: WarmProcess) -> SubprocessRunner:
     service = {SERVICE_VARIABLE: settings.trainer_feedback_url} if settings.trainer_feedback_url else {}
     if settings.trainer_launcher != "ray":
-        return SubprocessRunner("services.trainer.child", settings.trainer_processes, service)
+        return SubprocessRunner("services.trainer.child", settings.trainer_processes, service, warm)
     cluster = json.dumps([settings.trainer_ray_address, settings.trainer_ray_cpus, settings.trainer_ray_gpus])
     return SubprocessRunner("services.trainer.on_ray", settings.trainer_processes, {CLUSTER_VARIABLE: cluster, **service})

@@ -9,9 +9,13 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 os.environ.setdefault("DISABLE_MLFLOW_INTEGRATION", "TRUE")
 """Else TRL imports MLflow wherever it is installed, which costs each training a second of processor time; a recorder has its own process."""
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
+"""Else NumPy, SciPy and Arrow start threads when they are imported, and a process with threads cannot be forked. Torch has its own threads."""
 
 from schemas.jobs import StepResult  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.executor.child import Context, Handler, run_child  # noqa: E402
+from services.chassis.executor.forking import fork_children  # noqa: E402
 from services.chassis.executor.ranks import ranks  # noqa: E402
 from services.chassis.reports.reported import reported  # noqa: E402
 from services.trainer.malloc import keep_freed_memory  # noqa: E402
@@ -56,9 +60,10 @@ def compress(context: Context) -> StepResult:
 
 
 def run(handlers: Mapping[str, Handler]) -> NoReturn:
-    """Run the task of this process."""
+    """Run the task of this process, or, in a warm one, those of its forks."""
     keep_freed_memory()
     without_bitsandbytes()
+    fork_children("services.trainer.imported")
     run_child(handlers)
 
 

@@ -24,6 +24,12 @@ class TrainerSettings(ServiceSettings):
         le=64,
         description="The number of processes over which the launchers torchrun and ray split a training.",
     )
+    trainer_warm_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="For the launcher local on Linux: the process that has imported what steps need, and forks each step's process, ends "
+        "when no step has run for this time; 0: there is none, and each step imports everything.",
+    )
     trainer_feedback_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s/]+/?$",

@@ -21,6 +21,7 @@ from schemas.envelope import Event, encode
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import SERVICES
 from schemas.topics import JOBS, REQUESTS
+from services.chassis.executor.messages import ORDERS_VARIABLE
 from services.chassis.kafka.publisher import make_producer, outside_event
 from services.devstack.stack import DevStack
 from tests.command import ended, run
@@ -86,8 +87,14 @@ class Process:
             return False
 
     def children(self) -> list[psutil.Process]:
-        """Return the processes that it started."""
-        return psutil.Process(self.pid).children()
+        """Return the processes of its steps: those that it started, and those that its warm process forked."""
+        warm = self.warm()
+        started = [child for child in psutil.Process(self.pid).children() if child not in warm]
+        return started + [child for process in warm for child in _children(process)]
+
+    def warm(self) -> list[psutil.Process]:
+        """Return its warm process; also one whose last children still run."""
+        return [child for child in psutil.Process(self.pid).children() if ORDERS_VARIABLE in _variables(child)]
 
     def kill(self) -> None:
         """Kill the process with SIGKILL."""
@@ -198,6 +205,20 @@ class System:
     async def history(self, job_id: str, topic: str = JOBS.name) -> list[Event]:
         """Return the job's events on a topic, in the order of the log."""
         return [e for e in await read_events(self.stack.kafka_bootstrap, topic) if e.correlation_id == job_id]
+
+
+def _variables(process: psutil.Process) -> Mapping[str, str]:
+    try:
+        return process.environ()
+    except psutil.Error:  # it has ended
+        return {}
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children()
+    except psutil.Error:
+        return []
 
 
 def neuroweaver(system: System, *arguments: str) -> tuple[int, Any]:

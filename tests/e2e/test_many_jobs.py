@@ -9,7 +9,7 @@ import psutil
 from schemas.jobs import StepFailed, StepStarted
 from schemas.progress import StepProgressed
 from schemas.topics import PROGRESS
-from services.chassis.executor.folders import temporary_of
+from services.chassis.executor.folders import log_of
 from tests.e2e.system import System, wait_for
 
 PIPELINE = [
@@ -30,18 +30,17 @@ def checkpoints(system: System, job_id: str, attempt: int = 1) -> set[Path]:
 
 
 def process_of(system: System, job_id: str) -> psutil.Process:
-    """The process of a job's first training, by its folder for temporary files."""
-    lease = next(iter(checkpoints(system, job_id))).parents[1].name
-    folder = str(temporary_of(system.home, "trainer", lease))
-    (found,) = [child for child in system.services["trainer"].children() if temporary_folder(child) == folder]
+    """The process of a job's first training, by the log that it writes."""
+    log = log_of(system.home, "trainer", job_id, "train", 1)
+    (found,) = [child for child in system.services["trainer"].children() if log in written_by(child)]
     return found
 
 
-def temporary_folder(process: psutil.Process) -> str | None:
+def written_by(process: psutil.Process) -> list[Path]:
     try:
-        return process.environ().get("TMPDIR")
+        return [Path(file.path) for file in process.open_files()]
     except psutil.Error:  # it has ended
-        return None
+        return []
 
 
 async def test_five_jobs_train_at_once_and_each_makes_a_version_although_two_of_their_processes_are_killed(

@@ -26,6 +26,8 @@ CHECKPOINT = b"c"
 """What a worker writes to the child's standard input to ask for a checkpoint."""
 CHANNEL_VARIABLE = "NEUROWEAVER_CHILD_CHANNEL"
 """Environment variable with the number of the file descriptor that the child writes to."""
+ORDERS_VARIABLE = "NEUROWEAVER_WARM_ORDERS"
+"""Environment variable that makes a child's module a warm process: the descriptor of its orders, and the seconds for which it idles."""
 
 
 class ChildTask(Frozen):

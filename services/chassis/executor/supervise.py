@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from services.chassis.executor.folders import (
     remove_empty,
     temporary_of,
 )
+from services.chassis.executor.forked import ForkedProcess
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
     CHECKPOINT,
@@ -45,9 +46,12 @@ from services.chassis.executor.messages import (
 from services.chassis.executor.oom import fault_of_exit, oom_kills
 from services.chassis.executor.runner import Completed, Failed, Outcome, Postponed, Stopped, Work, WorkContext
 from services.chassis.executor.text import tail
+from services.chassis.executor.warm import Surroundings, WarmProcess
 from services.chassis.kernel.aggregate import Decision
 from services.chassis.process.logging import get_logger
 from services.chassis.storage.stores import Unwritable, measured, obstacle, reason_in, space
+
+Process = asyncio.subprocess.Process | ForkedProcess
 
 _log = get_logger(__name__)
 _LINE_LIMIT = 16 * 1024 * 1024
@@ -74,6 +78,8 @@ class SubprocessRunner:
     """How many processes a training is split over; the child starts the others."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that the process gets besides those of this one."""
+    warm: WarmProcess | None = None
+    """Forks the process where it can; without it each is started by itself."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
@@ -85,7 +91,7 @@ class SubprocessRunner:
         )
         killed_before, size_before = oom_kills(), _size(log)
         try:
-            child = await Child.start(self.module, task, log, temporary, context, self.environment)
+            child = await Child.start(self, task, log, temporary, context)
             try:
                 final = await child.supervise(context, settings.drain_seconds * _DRAIN_SHARE, settings.hung_seconds)
             finally:
@@ -150,6 +156,34 @@ def child_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if not name.endswith(_KEPT_BACK)}
 
 
+def _folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:  # somebody has removed it
+        return None
+
+
+async def _process(
+    runner: SubprocessRunner, context: WorkContext, temporary: Path, output: int, kept: Sequence[int]
+) -> Process:
+    """Fork the process from the runner's warm one, or start it; the first of the descriptors that it keeps is its channel.
+
+    A step on a GPU is never forked: its process must be the first to use CUDA, and it takes longer than its imports.
+    """
+    environment = {**child_environment(os.environ), **runner.environment}
+    if runner.warm is not None and not context.gpus:
+        surroundings = Surroundings(runner.module, environment, _folder())
+        if forked := await runner.warm.fork(surroundings, {"TMPDIR": str(temporary)}, output, kept):
+            return forked
+    seen = ",".join(map(str, context.gpus))
+    gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if seen else {}
+    own = {CHANNEL_VARIABLE: str(kept[0]), "TMPDIR": str(temporary), **gpu}
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", runner.module, stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output, pass_fds=tuple(kept),
+        start_new_session=True, env={**environment, **own},
+    )  # fmt: skip
+
+
 def _remove_unfinished(checkpoints: Path, temporary: Path) -> None:
     """Remove the unfinished and temporary files of a run that has ended, and its folders if they are empty then."""
     for folder in (temporary, *checkpoints.glob(f"{UNFINISHED}*")):
@@ -178,9 +212,7 @@ def _why_unwritable(log: Path, size_before: int, task: ChildTask) -> Unwritable 
 class Child:
     """One child process with its process group, pipe and log."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, reader: asyncio.StreamReader, pipe: asyncio.BaseTransport
-    ) -> None:
+    def __init__(self, process: Process, reader: asyncio.StreamReader, pipe: asyncio.BaseTransport) -> None:
         self._process, self._reader, self._pipe = process, reader, pipe
         self._swept = False
         self.was_frozen = False
@@ -191,12 +223,9 @@ class Child:
 
     @classmethod
     async def start(
-        cls, module: str, task: ChildTask, log: Path, temporary: Path, context: WorkContext, more: Mapping[str, str]
+        cls, runner: SubprocessRunner, task: ChildTask, log: Path, temporary: Path, context: WorkContext
     ) -> "Child":
-        """Start the process and give it its task; `temporary` is its TMPDIR, the context's GPUs are the only ones that it
-        sees, and `more` are further variables of its environment."""
-        seen = ",".join(map(str, context.gpus))
-        gpu = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": seen} if seen else {}
+        """Start the process and give it its task; `temporary` is its TMPDIR, and the context's GPUs are the only ones that it sees."""
         held = () if context.held is None else (context.held,)
         for folder in (log.parent, temporary):
             await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -208,12 +237,7 @@ class Child:
             )
             try:
                 with log.open("ab") as output:
-                    process = await asyncio.create_subprocess_exec(
-                        sys.executable, "-m", module,
-                        stdin=asyncio.subprocess.PIPE, stdout=output, stderr=output,
-                        pass_fds=(childs, *held), start_new_session=True,
-                        env={**child_environment(os.environ), CHANNEL_VARIABLE: str(childs), "TMPDIR": str(temporary), **gpu, **more},
-                    )  # fmt: skip
+                    process = await _process(runner, context, temporary, output.fileno(), (childs, *held))
             except BaseException:
                 pipe.close()
                 raise

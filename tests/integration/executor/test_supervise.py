@@ -1,4 +1,5 @@
-"""A child process may end in any way: its worker learns which, and nothing of it is left behind."""
+"""A child process may end in any way: its worker learns which, and nothing of it is left behind. All of it holds for a child that is
+started by itself and for one that a warm process forks."""
 
 import asyncio
 import os
@@ -6,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +21,19 @@ from services.chassis.executor.folders import checkpoints_of, log_of
 from services.chassis.executor.messages import CHANNEL_VARIABLE
 from services.chassis.executor.runner import Completed, Failed, Outcome, Stopped, StopReason, Work, WorkContext
 from services.chassis.executor.supervise import SubprocessRunner
+from services.chassis.executor.warm import WarmProcess
 from services.chassis.settings import ServiceSettings
-from tests.steps import request
+from tests import steps
 from tests.toy import until
 
 
 class Run:
-    """One supervised run of the test child."""
+    """One supervised run of the test child, which `warm` forks."""
+
+    warm: WarmProcess | None = None
 
     def __init__(self, home: Path, step: str, **settings: Any) -> None:
-        self.work = Work(request(step=step), "lease-1")
+        self.work = Work(steps.request(step=step), "lease-1")
         self.progress: list[StepProgressed] = []
         given = {"lease_seconds": 600, **settings}
         self.context = WorkContext(ServiceSettings(home=home, **given), "toy", self.progress.append)
@@ -37,7 +41,7 @@ class Run:
         self.log = log_of(home, "toy", "job-1", step, 1)
 
     async def outcome(self) -> Outcome:
-        return await SubprocessRunner("tests.child").run(self.work, self.context)
+        return await SubprocessRunner("tests.child", warm=self.warm).run(self.work, self.context)
 
     async def fault(self) -> StepFault:
         outcome = await self.outcome()
@@ -61,6 +65,17 @@ class Run:
         while not (path.exists() and path.read_text()):
             await asyncio.sleep(0.02)
         return path.read_text()
+
+
+@pytest.fixture(scope="module", params=["started by itself", "forked"], autouse=True)
+def warm(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test with children of both kinds."""
+    process = WarmProcess(3600) if request.param == "forked" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "warm", process)
+        yield
+    if process is not None:
+        process.end()
 
 
 def alive(pid: int) -> bool:
@@ -121,7 +136,7 @@ async def test_an_unexpected_error_is_a_fault_of_the_infrastructure_with_the_tai
 
 async def test_a_kind_without_a_handler_is_named(tmp_path: Path) -> None:
     run = Run(tmp_path, "complete")
-    run.work = Work(request(step="complete", kind="label"), "lease-1")
+    run.work = Work(steps.request(step="complete", kind="label"), "lease-1")
     assert "no handler for steps of kind label" in (await run.fault()).message
 
 
