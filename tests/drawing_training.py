@@ -6,10 +6,10 @@ from services.trainer import child
 
 
 def drawing(context: Context) -> StepResult:
-    """Draw, then train."""
+    """Draw from the generator that libraries use, then train."""
     import numpy as np
 
-    drawn = float(np.random.random())  # noqa: NPY002  # libraries use this generator
+    drawn = float(np.random.random())  # libraries use this generator
     made = child.train(context)
     return made.model_copy(update={"metrics": {**made.metrics, "drawn": drawn}})
 

@@ -14,7 +14,9 @@ from tests.split import Split
 from tests.trainer import context_of
 
 
-def test_forked_trainings_make_the_same_bytes_and_draw_other_numbers(tmp_path: Path, base: Path, dataset: ArtifactRef) -> None:
+def test_forked_trainings_make_the_same_bytes_and_draw_other_numbers(
+    tmp_path: Path, base: Path, dataset: ArtifactRef
+) -> None:
     optimiser = OptimiserSettings(learning_rate=1e-2, steps=2, batch_size=4)
     training = TrainingSettings(precision="fp32", max_length=96, lora=LoraSettings(dropout=0.1), optimiser=optimiser)
     given, inputs = TrainSettings(base_model=str(base), training=training), {"dataset": dataset}
