@@ -203,7 +203,7 @@ VARIANTS: dict[str, Variant] = {
     "first_read_counts": _at(evolving, "heard", lambda: _first_read, 3),
     "decision_names_no_request": _at(evolving, "decided", lambda: _undecided, 177),
     "own_events_not_merged": _at(EarlyEvents, "hold", lambda: _no_waiting, 32),
-    "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 32),
+    "starts_counted_as_read": _at(evolving, "_start", lambda: _counted, 258),
     "not_before_by_another_clock": Variant(Rules(waits_from_receipt=False)),
     "no_inbox": _at(batch, "entering", lambda: _no_inbox, 3),
     "replay_decides": _at(Folding, "decide", lambda: _decides),
