@@ -4,6 +4,7 @@ from pydantic import Field, JsonValue
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData, Frozen
+from schemas.gates import AliasPolicy, GateVerdict
 from schemas.jobs import StepResult
 from schemas.reasons import Reason
 from schemas.results import MODEL
@@ -76,6 +77,16 @@ class AliasMoved(EventData):
     reason: str = Field(default="", description="Why it was moved.")
     move: str | None = Field(default=None, description="Id of the move; null in events of earlier releases.")
 
+    registered_by: str | None = Field(
+        default=None,
+        description="Job and step that registered the version, `job/step`; null in events of earlier releases.",
+    )
+    verdict: str | None = Field(
+        default=None,
+        description="What the gates of the alias said: passed, or inconclusive, which a person accepted; null if none was asked. "
+        "The GatesChecked whose `check` is this `move` has the evidence.",
+    )
+
 
 class ModelPromoted(AliasMoved):
     """An alias moved to a version."""
@@ -104,3 +115,31 @@ class AliasRefused(EventData):
     version: str = Field(description="The version that it does not name.")
     by: str = Field(default="unknown", description="The requester of the job.")
     reasons: tuple[Reason, ...] = Field(description="Why it did not move.")
+    check: str | None = Field(
+        default=None, description="Id of the GatesChecked that has the evidence; null if no gate was asked."
+    )
+
+
+class GatesChecked(EventData):
+    """The gates of an alias were asked about a version that somebody wants it to name."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias.")
+    version: str = Field(description="The version.")
+    holder: str | None = Field(description="The version that the alias names; null for none.")
+    verdict: str = Field(
+        description="failed if one of the gates failed, else inconclusive if one of them was, else passed."
+    )
+    gates: tuple[GateVerdict, ...] = Field(description="What each gate said, and what it compared.")
+    by: str = Field(description="Who wants the alias to move.")
+    check: str = Field(description="Id of the check; a move that followed has the same id.")
+
+
+class AliasPolicySet(EventData):
+    """The rules by which an alias moves were set; from now on only these hold."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias; it need not name a version yet.")
+    policy: AliasPolicy | None = Field(description="The rules; null for none.")
+    by: str = Field(description="Who set them.")
+    reason: str = Field(description="Why they were set.")

@@ -23,7 +23,15 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
-from schemas.models import AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
+from schemas.models import (
+    AliasPolicySet,
+    AliasRefused,
+    AliasRemoved,
+    GatesChecked,
+    ModelPromoted,
+    ModelRegistered,
+    ModelRolledBack,
+)
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.steps import SERVICES
@@ -61,7 +69,9 @@ PROGRESS = Topic(
     description="Progress of running steps; events may be lost.",
 )  # fmt: skip
 MODELS = Topic(
-    "neuroweaver.models", "model name", (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused), ("registry",), 6, None,
+    "neuroweaver.models", "model name",
+    (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet),
+    ("registry",), 6, None,
     description="Facts about models.",
 )  # fmt: skip
 DISCARDS = Topic(

@@ -161,12 +161,13 @@ class Registry:
         starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
         """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
-        its step of kind resolve. A field `whole` is a whole model that is registered instead, `predictions` the stored answers."""
+        its step of kind resolve. A field `whole` is a whole model that is registered instead, `predictions` the stored answers, and
+        `metrics` those of the evaluation."""
         whole = fields.pop("whole", None)
         nowhere = ArtifactRef(uri="/p", sha256="a" * 64, size=1)
         evaluated = StepResult(
             outputs={"predictions": fields.pop("predictions", nowhere)},
-            metrics={"exact_match": 0.9},
+            metrics=fields.pop("metrics", {"exact_match": 0.9}),
             inputs={"adapter": adapter.sha256},
         )
         results = {

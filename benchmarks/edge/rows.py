@@ -24,7 +24,7 @@ from services.chassis.kernel.transaction.writing import copy_rows
 from services.orchestrator.domain.job import JobDomain, job_ref
 from services.orchestrator.domain.state import JobState
 from services.orchestrator.effects import JobEffects
-from services.registry.domain.aliases import Change, promote
+from services.registry.domain.aliases import Change, Target, promote
 from services.registry.domain.lineage import Artifact, lineage_of, metrics_of
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.state import ModelState, model_ref, move_of_step, move_ref, registration_ref
@@ -129,5 +129,5 @@ def _version(domain: RegistryDomain, number: int) -> UnitOfWork:
     unit.apply(Decision(ref, name, made))
     model = unit.rows[ref].state
     assert isinstance(model, ModelState)
-    unit.apply(promote(name, "candidate", "1.0.0", model, change))
+    unit.apply(promote(name, "candidate", Target("1.0.0"), model, change))
     return unit

@@ -8,6 +8,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
+from schemas.gates import INCONCLUSIVE, AliasPolicy, Gate, GateVerdict
 from schemas.ids import root_traceparent, trace_id
 from schemas.jobs import (
     FeedbackRecorded,
@@ -29,7 +30,16 @@ from schemas.jobs import (
     StepResult,
     StepStarted,
 )
-from schemas.models import AliasRefused, AliasRemoved, Lineage, ModelPromoted, ModelRegistered, ModelRolledBack
+from schemas.models import (
+    AliasPolicySet,
+    AliasRefused,
+    AliasRemoved,
+    GatesChecked,
+    Lineage,
+    ModelPromoted,
+    ModelRegistered,
+    ModelRolledBack,
+)
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
@@ -190,6 +200,16 @@ def _history() -> Iterator[_Example]:
         5,
         AliasRefused(model=MODEL, alias="v1", version="1.0.0", by="relaycore", reasons=(like_a_version,)),
     )
+    not_worse = Gate(metric="exact_match", comparison="at_least", worse_by=0.01, rows=100)
+    policy = AliasPolicy(gates=(not_worse,), protected=True)
+    rules = {"model": MODEL, "alias": "production", "by": "ana", "reason": "Customers see its answers."}
+    yield _Example(REGISTRY, MODEL, 6, AliasPolicySet.model_validate({**rules, "policy": policy}))
+    said = GateVerdict(
+        gate=not_worse, verdict=INCONCLUSIVE, why="the interval, from -0.04 to +0.06 around the limit, spans it", value=0.93,
+        low=0.9, high=0.96, rows=200, holder_value=0.93, holder_low=0.89, holder_high=0.96,
+    )  # fmt: skip
+    checked = {**moved, "alias": "production", "holder": "1.1.0", "verdict": INCONCLUSIVE, "check": moved["move"]}
+    yield _Example(REGISTRY, MODEL, 7, GatesChecked.model_validate({**checked, "gates": (said,)}))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
-from schemas.models import AliasMoved, AliasRefused, AliasRemoved, ModelRegistered
+from schemas.models import AliasMoved, AliasRefused, AliasRemoved, GatesChecked, ModelRegistered
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.audit.selection import is_of_job
 from services.audit.tracing import Located
@@ -61,7 +61,7 @@ def _is_the_registrys(event: Event) -> bool:
 def _version_of(event: Event) -> tuple[str, str] | None:
     """Return model and version that an event of the registry is about; None for another event."""
     match event.data:
-        case ModelRegistered() | AliasMoved() | AliasRefused() as data:
+        case ModelRegistered() | AliasMoved() | AliasRefused() | GatesChecked() as data:
             return data.model, data.version
         case AliasRemoved() as removed:
             return removed.model, removed.previous

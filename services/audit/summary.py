@@ -9,6 +9,7 @@ from schemas.attributes import PREFIX
 from schemas.base import EventData
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event, UnknownVersion, Unreadable
+from schemas.gates import AliasPolicy
 from schemas.jobs import (
     FeedbackRecorded,
     JobAccepted,
@@ -27,7 +28,16 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
-from schemas.models import AliasMoved, AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
+from schemas.models import (
+    AliasMoved,
+    AliasPolicySet,
+    AliasRefused,
+    AliasRemoved,
+    GatesChecked,
+    ModelPromoted,
+    ModelRegistered,
+    ModelRolledBack,
+)
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.topics import EVENT_TYPES
@@ -125,6 +135,13 @@ def sentence(data: EventData, source: str) -> str:
             return f"{removed.model}@{removed.alias} is gone, and was {removed.previous}{_by(removed)}"
         case AliasRefused() as refused:
             return f"{refused.model}@{refused.alias} is not {refused.version}: {'; '.join(map(str, refused.reasons))}"
+        case GatesChecked() as checked:
+            said = [f"{one.gate.metric} {one.verdict}: {one.why}" for one in checked.gates]
+            return (
+                f"{checked.model}@{checked.version} and the gates of {checked.alias}: {checked.verdict} ({'; '.join(said)})"
+            )
+        case AliasPolicySet(policy=policy) as rules:
+            return f"{rules.model}@{rules.alias} {_rules(policy)}{_by(rules)}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"
@@ -136,7 +153,13 @@ def sentence(data: EventData, source: str) -> str:
     return ""
 
 
-def _by(change: AliasMoved | AliasRemoved) -> str:
+def _rules(policy: AliasPolicy | None) -> str:
+    if policy is None:
+        return "has no gates any more and is not protected"
+    return f"has {len(policy.gates)} gates{' and is protected' if policy.protected else ''} now"
+
+
+def _by(change: AliasMoved | AliasRemoved | AliasPolicySet) -> str:
     by = "" if change.by == "unknown" else f", by {change.by}"
     return f"{by}{_why(change.reason)}"
 

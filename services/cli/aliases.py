@@ -24,14 +24,24 @@ ModelName = Annotated[str, typer.Argument(help="Name of the model.", metavar="NA
 Alias = Annotated[str, typer.Argument(help="The alias.", metavar="ALIAS")]
 Why = Annotated[str, typer.Option("--reason", help="Why, for the record.", metavar="TEXT")]
 By = Annotated[str | None, typer.Option("--by", help="Who, for the record; default: your user name.", metavar="NAME")]
-_PAGE = 200
+Accepts = Annotated[
+    bool, typer.Option("--accept-inconclusive", help="Move it although the gates are inconclusive; needs a reason.")
+]
+Sequence = Annotated[
+    int | None,
+    typer.Option(
+        help="Refuse the change if an alias of the model or its policy has changed since this number, which `models aliases` "
+        "shows; a protected alias needs it.",
+        metavar="NUMBER",
+    ),
+]
 
 
 @app.command("aliases", example="neuroweaver models aliases support-router")
 def show_aliases(name: ModelName, json: Json = False) -> None:
     """Show which version each alias of a model names. Exit code 4 when the model does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        view = edge.get(AliasesView, f"{_path(name)}/aliases")
+        view = edge.get(AliasesView, f"{model_path(name)}/aliases")
     _print_aliases(view, json)
 
 
@@ -43,16 +53,8 @@ def moves(
     json: Json = False,
 ) -> None:
     """List how the aliases of a model moved, the newest move first. Exit code 4 when the model does not exist."""
-    found: list[AliasMove] = []
-    cursor: str | None = None
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        while len(found) < limit:
-            asked = {"alias": alias, "limit": min(_PAGE, limit - len(found)), "cursor": cursor}
-            page = edge.get(MovePage, f"{_path(name)}/moves", **asked)
-            found += page.items
-            cursor = page.next
-            if cursor is None:
-                break
+        found = edge.listed(MovePage, f"{model_path(name)}/moves", limit, alias=alias)
     if json:
         print_json(found)
     else:
@@ -69,14 +71,16 @@ def promote(
     alias: Alias,
     reason: Why = "",
     by: By = None,
+    accept_inconclusive: Accepts = False,
+    sequence: Sequence = None,
     json: Json = False,
 ) -> None:
-    """Move an alias to a version. Exit code 1 when it is refused, 4 when the model does not exist."""
+    """Move an alias to a version. Exit code 1 when it is refused, also by its gates, 4 when the model does not exist."""
     name, _, number = version.partition("@")
     if not number:
         stop_with(Exit.USAGE, f"{version} names no version; write {name}@VERSION, as `neuroweaver models list` shows it")
-    body = {"version": number, "by": _who(by), "reason": reason}
-    _change(json, lambda edge: edge.put(AliasesView, _alias_path(name, alias), body))
+    body = {"version": number, "by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive}
+    _change(json, lambda edge: edge.put(AliasesView, alias_path(name, alias), body, if_match(sequence)))
 
 
 @app.command(example='neuroweaver models rollback support-router production --reason "Answers are empty."')
@@ -89,17 +93,20 @@ def rollback(
         typer.Option(help="The version; default: the last good one that the alias named before.", metavar="VERSION"),
     ] = None,
     by: By = None,
+    accept_inconclusive: Accepts = False,
+    sequence: Sequence = None,
     json: Json = False,
 ) -> None:
     """Let an alias go back to a version that it named before. Exit code 1 when there is none, 4 when the model does not exist."""
-    body = {"version": to, "by": _who(by), "reason": reason}
-    _change(json, lambda edge: edge.post(AliasesView, f"{_alias_path(name, alias)}/rollback", body))
+    body = {"version": to, "by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive}
+    path = f"{alias_path(name, alias)}/rollback"
+    _change(json, lambda edge: edge.post(AliasesView, path, body, if_match(sequence)))
 
 
 @app.command(example='neuroweaver models unalias support-router candidate --reason "Nobody uses it."')
 def unalias(name: ModelName, alias: Alias, reason: Why = "", by: By = None, json: Json = False) -> None:
     """Remove an alias; its version stays. Exit code 1 when there is no such alias, 4 when the model does not exist."""
-    _change(json, lambda edge: edge.delete(AliasesView, _alias_path(name, alias), by=_who(by), reason=reason))
+    _change(json, lambda edge: edge.delete(AliasesView, alias_path(name, alias), by=who(by), reason=reason))
 
 
 def _change(json: bool, send: Callable[[Edge], AliasesView]) -> None:
@@ -120,8 +127,7 @@ def _print_aliases(view: AliasesView, json: bool) -> None:
         for alias, version in sorted(view.aliases.items())
     ]
     print_table(("alias", "version", "can go back to"), rows, least=("can go back to",))
-    if not rows:
-        say("None: the model has no alias.")
+    say(f"The latest change has number {view.sequence}." if rows else "None: the model has no alias.")
 
 
 def _row(move: AliasMove) -> tuple[object, ...]:
@@ -129,7 +135,8 @@ def _row(move: AliasMove) -> tuple[object, ...]:
     return move.alias, move.kind.replace("_", " "), move.previous or "", move.version or "", at, move.by, move.reason
 
 
-def _who(by: str | None) -> str:
+def who(by: str | None) -> str:
+    """Return who makes a change: `by`, or the user's name."""
     if by:
         return by
     try:
@@ -138,9 +145,16 @@ def _who(by: str | None) -> str:
         return "neuroweaver-cli"
 
 
-def _path(name: str) -> str:
+def if_match(sequence: int | None) -> dict[str, str]:
+    """Return the header that refuses a change if another followed `sequence`."""
+    return {} if sequence is None else {"If-Match": f'"{sequence}"'}
+
+
+def model_path(name: str) -> str:
+    """Return the route of a model."""
     return f"/models/{quote(name, safe='')}"
 
 
-def _alias_path(name: str, alias: str) -> str:
-    return f"{_path(name)}/aliases/{quote(alias, safe='')}"
+def alias_path(name: str, alias: str) -> str:
+    """Return the route of an alias."""
+    return f"{model_path(name)}/aliases/{quote(alias, safe='')}"

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import httpx2
 from pydantic import TypeAdapter, ValidationError
@@ -20,6 +20,22 @@ _PROBLEM = "application/problem+json"
 _AWAY = (502, 503, 504)
 """Statuses that a proxy returns while the services behind it are away."""
 _T = TypeVar("_T")
+_Item = TypeVar("_Item", covariant=True)
+_PAGE = 200
+NONE: Mapping[str, str] = {}
+"""No headers."""
+
+
+class Paged(Protocol[_Item]):
+    """A page of a list."""
+
+    @property
+    def items(self) -> tuple[_Item, ...]:
+        """The items on the page."""
+
+    @property
+    def next(self) -> str | None:
+        """Cursor of the next page; None at the end."""
 
 
 class RequestRefused(Exception):
@@ -79,6 +95,18 @@ class Edge:
         params = {name: str(value) for name, value in query.items() if value is not None}
         return _answer(view, self._http.get(path, params=params))
 
+    def listed(self, page: type[Paged[_T]], path: str, most: int, **query: object) -> list[_T]:
+        """Return the first items of a list, at most `most`, from as many pages as they take."""
+        found: list[_T] = []
+        cursor: str | None = None
+        while len(found) < most:
+            one = self.get(page, path, limit=min(_PAGE, most - len(found)), cursor=cursor, **query)
+            found += one.items
+            cursor = one.next
+            if cursor is None:
+                break
+        return found
+
     def text(self, path: str) -> str:
         """Send a GET and return the answer's text."""
         answer = self._http.get(path)
@@ -86,17 +114,17 @@ class Edge:
             raise _refusal(answer)
         return answer.text
 
-    def post(self, view: type[_T], path: str, body: object = None) -> _T:
+    def post(self, view: type[_T], path: str, body: object = None, headers: Mapping[str, str] = NONE) -> _T:
         """Send a POST and return the answer as `view`."""
-        return _answer(view, self._http.post(path, json=body))
+        return _answer(view, self._http.post(path, json=body, headers=headers))
 
-    def put(self, view: type[_T], path: str, body: object) -> _T:
+    def put(self, view: type[_T], path: str, body: object, headers: Mapping[str, str] = NONE) -> _T:
         """Send a PUT and return the answer as `view`."""
-        return _answer(view, self._http.put(path, json=body))
+        return _answer(view, self._http.put(path, json=body, headers=headers))
 
-    def delete(self, view: type[_T], path: str, **query: str) -> _T:
+    def delete(self, view: type[_T], path: str, headers: Mapping[str, str] = NONE, **query: str) -> _T:
         """Send a DELETE and return the answer as `view`."""
-        return _answer(view, self._http.delete(path, params=query))
+        return _answer(view, self._http.delete(path, params=query, headers=headers))
 
     def stream(self, path: str) -> Iterator[StreamEvent]:
         """Yield server-sent events until `end`; a broken stream is resumed after its last event, for a limited time."""

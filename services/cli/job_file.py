@@ -29,17 +29,23 @@ def read_request(file: Path) -> dict[str, Any]:
 
     Raises NoRequest.
     """
+    must = (
+        "a request must be an object with fields such as base_model and dataset; docs/contract.md lists them, README.md has "
+        "an example"
+    )
+    return {"job_id": new_id(), **read_object(file, must)}
+
+
+def read_object(file: Path, must: str) -> dict[str, Any]:
+    """Return the object in `file`, or of standard input for `-`. Raises NoRequest; `must` says what the object is, if there is none."""
     request = _parse(_text(file))
     if not isinstance(request, dict):
-        raise NoRequest(
-            f"{file}: a request must be an object with fields such as base_model and dataset; docs/contract.md lists "
-            "them, README.md has an example"
-        )
+        raise NoRequest(f"{file}: {must}")
     try:
         wire: dict[str, Any] = json.loads(json.dumps(request, allow_nan=False))
     except (ValueError, TypeError, RecursionError) as error:
         raise NoRequest(f"{file}: the request contains a value that JSON cannot represent: {error}") from None
-    return {"job_id": new_id(), **wire}
+    return wire
 
 
 def _text(file: Path) -> str:

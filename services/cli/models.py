@@ -11,7 +11,7 @@ import typer
 from services.chassis.reports.metric_text import metric_texts, metrics_line
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.cli import aliases, comparing
+from services.cli import aliases, comparing, policies
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -23,12 +23,12 @@ from services.registry.views import VersionPage, VersionSummary, VersionView
 app = Commands()
 app.add_typer(aliases.app)
 app.add_typer(comparing.app)
+app.add_typer(policies.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[
     str, typer.Argument(help="NAME (its highest version), NAME@VERSION or NAME@ALIAS.", metavar="NAME[@VERSION|@ALIAS]")
 ]
-_PAGE = 200
 
 
 @app.command("list", example="neuroweaver models list --name support-router")
@@ -44,7 +44,8 @@ def list_models(
 ) -> None:
     """List versions, the newest first."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        versions = _pages(edge, limit, name=name, alias=alias, job_id=job, started_from=started_from)
+        asked = {"name": name, "alias": alias, "job_id": job, "started_from": started_from}
+        versions = edge.listed(VersionPage, "/models", limit, **asked)
     if json:
         print_json(versions)
     else:
@@ -150,18 +151,6 @@ def _fetch(version: VersionView, settings: CliSettings) -> Path:
         return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
     except ArtifactCorrupt as error:
         stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
-
-
-def _pages(edge: Edge, limit: int, **filters: str | None) -> list[VersionSummary]:
-    versions: list[VersionSummary] = []
-    cursor: str | None = None
-    while len(versions) < limit:
-        page = edge.get(VersionPage, "/models", limit=min(_PAGE, limit - len(versions)), cursor=cursor, **filters)
-        versions += page.items
-        cursor = page.next
-        if cursor is None:
-            break
-    return versions
 
 
 def _row(version: VersionSummary) -> tuple[object, ...]:

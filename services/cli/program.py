@@ -19,6 +19,10 @@ _ROUTES = (
     (re.compile(r"POST /api/v1/training/(\S+?)/retry continues"), rf"`{NAME} jobs retry \1` continues"),
     (re.compile(r"GET /api/v1/models lists"), f"`{NAME} models list` lists"),
     (
+        re.compile(r"GET /api/v1/models/(\S+)/aliases shows the ETag to send as If-Match"),
+        rf"`{NAME} models aliases \1` shows the number for --sequence",
+    ),
+    (
         re.compile(
             r"no route \w+ /api/v1/training/(.+?)(?:/cancel|/events|/retry|/pause|/resume|/checkpoint|/priority)?; see /docs"
         ),

@@ -8,14 +8,16 @@ from typing import Annotated, NamedTuple
 from pydantic import Field
 
 from schemas.base import NAME_PATTERN, Frozen, Name
+from services.chassis.kernel.aggregate import Ref
 from services.chassis.serving.paging import Listing, Page
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, LongText, Text
 from services.registry import statements
-from services.registry.domain.state import ModelState
+from services.registry.domain.state import REGISTRATION, ModelState
 
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 _MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
+_CHECKS = Listing("item", "gate_check", "checked_at", "key", statements.CHECK_FILTERS)
 
 MODEL_ID = r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$"
 """Pattern of `name`, `name@version` and `name@alias`."""
@@ -76,6 +78,17 @@ class MovesAsked(Frozen):
     )
 
 
+class ChecksAsked(Frozen):
+    """The query of a list of checks of gates."""
+
+    alias: Name | None = Field(default=None, description="Only checks for this alias.")
+    version: Name | None = Field(default=None, description="Only checks of this version.")
+    limit: int = Field(default=50, ge=1, le=200, description="The most checks on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ModelQueries:
     """Reads of one service's database."""
@@ -94,9 +107,10 @@ class ModelQueries:
         row = await self.reads.row(statements.MODEL_AND_MOVES, name)
         return None if row is None else _model_row(name, row[0], row[1])
 
-    async def has(self, name: str, version: str) -> bool:
-        """Return whether the model has this version; one that it has, it has for ever."""
-        return await self.reads.row(statements.HAS_VERSION, name, version) is not None
+    async def registration(self, name: str, version: str) -> Ref | None:
+        """Return the reference to a version; None if the model has none such. A version that it has, it has for ever."""
+        row = await self.reads.row(statements.REGISTRATION_OF, name, version)
+        return Ref(REGISTRATION, row[0]) if row else None
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
         """Return the version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
@@ -121,6 +135,11 @@ class ModelQueries:
     async def moves(self, name: str, asked: MovesAsked) -> Page:
         """Return one page of the moves of a model's aliases. Raises a 422 Problem for a cursor of another list."""
         return await _MOVES.page(self.reads, {"model": name, "alias": asked.alias}, asked.limit, asked.cursor)
+
+    async def checks(self, name: str, asked: ChecksAsked) -> Page:
+        """Return one page of the checks of a model's gates. Raises a 422 Problem for a cursor of another list."""
+        filters = {"model": name, "alias": asked.alias, "version": asked.version}
+        return await _CHECKS.page(self.reads, filters, asked.limit, asked.cursor)
 
 
 def _model_row(name: str, text: str, moves: Sequence[str] = ()) -> ModelRow | None:

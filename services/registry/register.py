@@ -23,7 +23,7 @@ from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.domain.lineage import Artifact, is_evaluated, lineage_of, metrics_of, parent_of, purpose_of
-from services.registry.domain.registering import OtherPurpose, register, rows_of
+from services.registry.domain.registering import OtherPurpose, further_rows, register, rows_of
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
@@ -70,6 +70,7 @@ class Registrar:
         return UnderLocks(
             refs=rows_of(request, settings.model, settings.alias),
             decide=lambda states, _now: _decide(request, settings, wanted, states),
+            further=lambda states: further_rows(request, settings.model, settings.alias, states),
         )
 
 

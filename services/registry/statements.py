@@ -25,11 +25,14 @@ MODEL_AND_MOVES = f"""SELECT CAST(state AS text), array(SELECT item FROM alias_m
        ORDER BY moved_at DESC, key DESC LIMIT {_MOVES_SHOWN}) FROM model WHERE key = $1"""
 """Reads one model with the newest moves of its aliases."""
 
-HAS_VERSION = "SELECT 1 FROM registration WHERE model = $1 AND version = $2"
-"""Reads a row if the model has the version."""
+REGISTRATION_OF = "SELECT key FROM registration WHERE model = $1 AND version = $2"
+"""Reads the key of the row of a version."""
 
 MOVE_FILTERS = {"model": "model = {}", "alias": "alias = {}"}
 """The condition of each filter of the list of moves, with {} for the value."""
+
+CHECK_FILTERS = {"model": "model = {}", "alias": "alias = {}", "version": "version = {}"}
+"""The condition of each filter of the list of checks of gates, with {} for the value."""
 
 FILTERS = {
     "name": "r.model = {}",

@@ -6,7 +6,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.kernel.tables import aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
-from services.registry.domain.state import ALIAS_MOVE, MODEL, REGISTRATION
+from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
 
 metadata = MetaData()
 
@@ -62,3 +62,14 @@ alias_move = aggregate_table(
     Column("item", Text, Computed("CAST(state -> 'move' AS text)", persisted=True), comment="AliasMove as JSON."),
 )
 Index("alias_move_model", alias_move.c.model, alias_move.c.moved_at.desc(), alias_move.c.key.desc())
+
+gate_check = aggregate_table(
+    metadata,
+    GATE_CHECK,
+    Column("model", Text),
+    Column("alias", Text),
+    Column("version", Text),
+    Column("checked_at", DateTime(timezone=True)),
+    Column("item", Text, Computed("CAST(state -> 'check' AS text)", persisted=True), comment="GateCheck as JSON."),
+)
+Index("gate_check_model", gate_check.c.model, gate_check.c.checked_at.desc(), gate_check.c.key.desc())

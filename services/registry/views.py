@@ -100,7 +100,7 @@ class AliasesView(Frozen):
     """A model's aliases, where each can go back to, and how they moved last."""
 
     name: str
-    sequence: int = Field(description="Number of the latest event that changed an alias of the model, which is the ETag.")
+    sequence: int = Field(description="Number of the latest event that changed an alias or its policy, which is the ETag.")
     aliases: dict[str, str] = Field(description="Version by alias.")
     earlier: dict[str, tuple[str, ...]] = Field(
         description="By alias, the versions that a rollback can go back to, the last one last."
@@ -127,12 +127,21 @@ By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who ch
 Why = Annotated[Storable, Field(max_length=2000, description="Why it is changed.")]
 
 
+Accepts = Annotated[
+    bool,
+    Field(
+        description="Whether the alias moves although the gates are inconclusive: a person answers for it, with a reason."
+    ),
+]
+
+
 class AliasTarget(Strict):
     """The version to which an alias is moved."""
 
     version: Name = Field(description="A version of the model.")
     by: By = "unknown"
     reason: Why = ""
+    accept_inconclusive: Accepts = False
 
 
 class RollbackTarget(Strict):
@@ -143,6 +152,7 @@ class RollbackTarget(Strict):
     )
     by: By = "unknown"
     reason: Annotated[Why, Field(min_length=1)]
+    accept_inconclusive: Accepts = False
 
 
 class RemovalAsked(Frozen):

@@ -32,7 +32,7 @@ from services.chassis.kernel.transaction.handover import Handover
 from services.chassis.postgres.transactions import Session
 from services.chassis.prices import PriceSettings
 from services.chassis.process.health import Health
-from services.registry.domain.registering import register, rows_of
+from services.registry.domain.registering import further_rows, register, rows_of
 from services.registry.register import _wanted
 from tests.log import HeldRecord
 from tests.simulation.database import Connection, ConnectionLost, Database, claimable
@@ -508,6 +508,7 @@ class Process:
             return UnderLocks(
                 refs=rows_of(request, settings.model, settings.alias),
                 decide=lambda states, _now: Completed(*register(request, settings.model, settings.alias, wanted, states)),
+                further=lambda states: further_rows(request, settings.model, settings.alias, states),
             )
         name = f"{request.job_id}/{request.step}/{request.attempt}"
         digest = hashlib.sha256(name.encode()).hexdigest()

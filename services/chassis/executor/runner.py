@@ -136,11 +136,14 @@ class Stopped:
 class UnderLocks:
     """The outcome depends on other aggregates of the service: `decide` is called in the concluding transaction.
 
-    It gets the states of the attempt and of `refs`, all locked, and the time; it must be pure and may be called again.
+    It gets the states of the attempt, of `refs` and of those that `further` returns, all locked, and the time. Both must be pure and
+    may be called again.
     """
 
     refs: tuple[Ref, ...]
     decide: Callable[[States, datetime], Completed | Failed]
+    further: Callable[[States], tuple[Ref, ...]] = lambda _: ()
+    """Which rows are needed is sometimes said by the states of `refs`; see `Command.lock` for what may be locked so late."""
 
 
 @dataclass(frozen=True, slots=True)

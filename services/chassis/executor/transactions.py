@@ -84,6 +84,9 @@ async def finish(host: Host, held: Held, outcome: Outcome, energy: Energy = (Non
         if state.cancel_requested:
             command.unit.apply(decision(held.work.request, StepCancelled, usage=usage))
             return "cancelled"
+        if isinstance(outcome, UnderLocks):
+            await command.lock(outcome.further(command.unit.states))
+            outcome = outcome.decide(command.unit.states, command.unit.now)
         return _announce(command, held, outcome, usage)
 
 
@@ -99,8 +102,6 @@ def _usage(place: Allocation, seconds: float, energy: Energy, prices: Prices | N
 
 def _announce(command: Command, held: Held, outcome: Outcome, usage: StepUsage) -> str:
     request = held.work.request
-    if isinstance(outcome, UnderLocks):
-        outcome = outcome.decide(command.unit.states, command.unit.now)
     match outcome:
         case Completed(result, decisions):
             inputs = {name: ref.sha256 for name, ref in request.inputs.items()}

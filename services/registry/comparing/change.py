@@ -1,9 +1,8 @@
 """Says whether one measurement of a metric is better than another, as far as their confidence intervals allow it."""
 
-import math
 from typing import Literal, NamedTuple
 
-from schemas.metrics import Metric
+from schemas.metrics import Metric, difference
 
 Verdict = Literal["better", "worse", "unclear", "equal"]
 
@@ -39,23 +38,13 @@ def lower_is_better(name: str) -> bool | None:
 def change(before: Metric, after: Metric) -> Change | None:
     """Return the change of a metric; None where one of the two was not measurable.
 
-    The interval of the difference comes from the intervals of both (the method of variance estimates recovery: Zou and Donner 2008,
-    Statistics in Medicine 27, 1693). It takes the two for independent. Both were mostly measured on the same rows, where it is too
-    wide rather than too narrow.
+    The interval of the difference comes from the intervals of both, as `schemas.metrics.difference` says.
     """
-    if before.value is None or after.value is None:
+    found = difference(before, after)
+    if found.value is None:
         return None
-    difference = after.value - before.value
-    bounds = (difference, difference) if before.name in _EXACT else _bounds(difference, before, after)
-    return Change(difference, bounds, _verdict(before.name, difference, bounds))
-
-
-def _bounds(difference: float, before: Metric, after: Metric) -> tuple[float, float] | None:
-    if before.bounds is None or after.bounds is None or before.value is None or after.value is None:
-        return None
-    down = math.hypot(after.value - after.bounds[0], before.bounds[1] - before.value)
-    up = math.hypot(after.bounds[1] - after.value, before.value - before.bounds[0])
-    return difference - down, difference + up
+    bounds = (found.value, found.value) if before.name in _EXACT else found.bounds
+    return Change(found.value, bounds, _verdict(before.name, found.value, bounds))
 
 
 def _verdict(name: str, difference: float, bounds: tuple[float, float] | None) -> Verdict:

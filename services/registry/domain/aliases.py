@@ -29,13 +29,26 @@ class ChangeRefused(Exception):
         self.reason = reason
 
 
-def promote(model: str, alias: str, version: str, state: ModelState, change: Change) -> Decision:
-    """Move `alias` to `version`, which must be one of the model's, or about to be. Raises ChangeRefused."""
+class Target(NamedTuple):
+    """The version that an alias is to name."""
+
+    version: str
+    registered_by: str | None = None
+    """The key of its row, `job/step`."""
+
+
+def promote(
+    model: str, alias: str, target: Target, state: ModelState, change: Change, verdict: str | None = None
+) -> Decision:
+    """Move `alias` to `target`, which must be a version of the model, or about to be; `verdict` is that of the gates.
+
+    Raises ChangeRefused.
+    """
     if reason := refusal(alias, state):
         raise ChangeRefused(reason)
     moved = ModelPromoted(
-        model=model, alias=alias, version=version, previous=state.aliases.get(alias), by=change.by, reason=change.reason,
-        move=change.id,
+        model=model, alias=alias, version=target.version, previous=state.aliases.get(alias), by=change.by, reason=change.reason,
+        move=change.id, registered_by=target.registered_by, verdict=verdict,
     )  # fmt: skip
     return Decision(model_ref(model), model, moved)
 
@@ -54,23 +67,34 @@ def refusal(alias: str, state: ModelState) -> Reason | None:
     return None
 
 
-def roll_back(model: str, alias: str, version: str | None, state: ModelState, change: Change) -> Decision:
-    """Let `alias` go back to `version`, or to the last one that it named before. Raises ChangeRefused."""
+def roll_back(
+    model: str, alias: str, target: Target, state: ModelState, change: Change, verdict: str | None = None
+) -> Decision:
+    """Let `alias` go back to `target`, which it named before; `verdict` is that of the gates. Raises ChangeRefused."""
+    earlier_version(alias, target.version, state)
+    moved = ModelRolledBack(
+        model=model, alias=alias, version=target.version, previous=_current(alias, state), by=change.by, reason=change.reason,
+        move=change.id, registered_by=target.registered_by, verdict=verdict,
+    )  # fmt: skip
+    return Decision(model_ref(model), model, moved)
+
+
+def earlier_version(alias: str, version: str | None, state: ModelState) -> str:
+    """Return the version that `alias` goes back to: `version`, or the last one that it named before. Raises ChangeRefused."""
     current, earlier = _current(alias, state), state.earlier.get(alias, ())
     if not earlier or (version is not None and version not in earlier):
         message = f"the alias names {current} and has not named {version or 'another version'} before, or too long ago"
         remedy = f"name one of {first_of(earlier[::-1], _NAMED)}" if earlier else "move the alias to a version instead"
         raise ChangeRefused(Reason(field="version", value=version and shown(version), message=message, remedy=remedy))
-    moved = ModelRolledBack(
-        model=model, alias=alias, version=version or earlier[-1], previous=current, by=change.by, reason=change.reason,
-        move=change.id,
-    )  # fmt: skip
-    return Decision(model_ref(model), model, moved)
+    return version or earlier[-1]
 
 
 def remove(model: str, alias: str, state: ModelState, change: Change) -> Decision:
     """Take `alias` away from the version that it names. Raises ChangeRefused."""
     previous = _current(alias, state)
+    if state.policy(alias).protected:
+        message, remedy = "the alias is protected", "set another policy of the alias first"
+        raise ChangeRefused(Reason(field="alias", value=shown(alias), message=message, remedy=remedy))
     removed = AliasRemoved(
         model=model, alias=alias, previous=previous, by=change.by, reason=change.reason, move=change.id
     )  # fmt: skip

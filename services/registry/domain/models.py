@@ -7,7 +7,16 @@ from typing import Any
 
 from schemas.base import EventData
 from schemas.envelope import Event
-from schemas.models import AliasMoved, AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
+from schemas.models import (
+    AliasMoved,
+    AliasPolicySet,
+    AliasRefused,
+    AliasRemoved,
+    GatesChecked,
+    ModelPromoted,
+    ModelRegistered,
+    ModelRolledBack,
+)
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
@@ -15,16 +24,20 @@ from services.registry.domain.state import (
     AliasMove,
     AliasMoves,
     AliasMoveState,
+    GateCheck,
+    GateChecks,
+    GateCheckState,
     Models,
     ModelState,
     Registrations,
     RegistrationState,
+    check_ref,
     model_ref,
     move_ref,
     registration_ref,
 )
 
-OWN = (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused)
+OWN = (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet)
 """Types of the events about models, which the registry numbers."""
 
 
@@ -33,12 +46,12 @@ class RegistryDomain(ExecutorDomain):
 
     def __init__(self) -> None:
         super().__init__("registry")
-        own = (Models(), Registrations(), AliasMoves())
+        own = (Models(), Registrations(), AliasMoves(), GateChecks())
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
         self.handles |= {event.type_name() for event in OWN}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """Return a model, and the version or the move that the event is about; only the registry's own events count."""
+        """Return a model, and the version, move or check that the event is about; only the registry's own events count."""
         if not isinstance(event.data, OWN):
             return super().touches(event)
         if event.source != self.source:
@@ -48,6 +61,8 @@ class RegistryDomain(ExecutorDomain):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
             case AliasMoved() | AliasRemoved() as moved:
                 return (model_ref(moved.model), move_ref(moved.move or event.id))
+            case GatesChecked(model=model, check=check):
+                return (model_ref(model), check_ref(check))
         return (model_ref(event.data.model),)
 
     def owner(self, event: Event) -> Ref:
@@ -62,10 +77,14 @@ class RegistryDomain(ExecutorDomain):
             case ModelState(), ModelRegistered() as made:
                 changed = dict(state.registered(made))
             case ModelState(), AliasMoved() | AliasRemoved() as moved:
-                changed = dict(state.moved(moved, event.sequence or 0))
+                changed = dict(state.moved(moved, event.sequence or 0, event.time))
             case AliasMoveState(), AliasMoved() | AliasRemoved() as moved:
                 changed = {"model": moved.model, "move": _move(moved, event)}
-            case ModelState(), AliasRefused():
+            case ModelState(), AliasPolicySet() as rules:
+                changed = dict(state.ruled(rules, event.sequence or 0))
+            case GateCheckState(), GatesChecked() as found:
+                changed = {"model": found.model, "check": _check(found, event)}
+            case ModelState(), AliasRefused() | GatesChecked():
                 changed = {}
             case _:
                 return super().evolve(ref, state, event, logged)
@@ -85,7 +104,15 @@ def _move(moved: AliasMoved | AliasRemoved, event: Event) -> AliasMove:
         at=event.time,
         by=moved.by,
         reason=moved.reason,
+        verdict=None if isinstance(moved, AliasRemoved) else moved.verdict,
     )
+
+
+def _check(found: GatesChecked, event: Event) -> GateCheck:
+    return GateCheck(
+        id=found.check, alias=found.alias, version=found.version, holder=found.holder, verdict=found.verdict, gates=found.gates,
+        at=event.time, by=found.by,
+    )  # fmt: skip
 
 
 def _opened(state: State, event: Event) -> dict[str, str | None]:

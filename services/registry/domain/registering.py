@@ -1,12 +1,13 @@
 """Decides a `register` step: which version the artifact becomes, and whether the job's alias moves to it."""
 
 from schemas.jobs import StepRequested, StepResult
-from schemas.models import AliasRefused, ModelRegistered
+from schemas.models import ModelRegistered
 from schemas.reasons import Reason, shown
 from schemas.results import ARTIFACT_SHA256, MODEL_NAME, MODEL_VERSION
 from services.chassis.kernel.aggregate import Decision, Ref, States
-from services.registry.domain.aliases import Change, ChangeRefused, promote
+from services.registry.domain.aliases import Change
 from services.registry.domain.lineage import purpose_of
+from services.registry.domain.promoting import Wish, promotion_by_job, rows_needed
 from services.registry.domain.state import (
     ModelState,
     RegistrationState,
@@ -30,15 +31,25 @@ class OtherPurpose(Exception):
 
 
 def rows_of(request: StepRequested, model: str, alias: str | None) -> tuple[Ref, ...]:
-    """Return the rows that `register` needs locked."""
+    """Return the rows that `register` needs locked first."""
     refs = (model_ref(model), registration_ref(request.job_id, request.step))
     return refs if alias is None else (*refs, move_ref(move_of_step(request.job_id, request.step)))
+
+
+def further_rows(request: StepRequested, model: str, alias: str | None, states: States) -> tuple[Ref, ...]:
+    """Return the rows that `register` needs locked besides, as the model's row says. A step that registered before needs none."""
+    known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
+    assert isinstance(known, RegistrationState)
+    assert isinstance(owner, ModelState)
+    if alias is None or known.registered is not None:
+        return ()
+    return rows_needed(alias, move_of_step(request.job_id, request.step), owner)
 
 
 def register(
     request: StepRequested, model: str, alias: str | None, wanted: ModelRegistered, states: States
 ) -> tuple[StepResult, list[Decision]]:
-    """Decide a `register` step under the locks of `rows_of`.
+    """Decide a `register` step under the locks of `rows_of` and `further_rows`.
 
     `wanted` is the registration without its number. A step that registered before gets its existing version. Raises
     OtherPurpose if the versions of the model are for something else: its aliases must not move to a judge, nor a judge's to it.
@@ -54,7 +65,7 @@ def register(
         made = wanted.model_copy(update={"version": _number(owner, wanted)})
         decisions.append(Decision(model_ref(model), model, made))
         if alias is not None:
-            decisions.append(_alias_moved(made, alias, owner))
+            decisions += _alias_moved(made, alias, states)
     facts = {MODEL_NAME: made.model, MODEL_VERSION: made.version, ARTIFACT_SHA256: made.artifact.sha256}
     return StepResult(metrics=made.metrics, facts=facts), decisions
 
@@ -65,14 +76,7 @@ def _number(owner: ModelState, wanted: ModelRegistered) -> str:
     return str(next_version(Version.parse(owner.highest), owner.latest, wanted.lineage))
 
 
-def _alias_moved(made: ModelRegistered, alias: str, owner: ModelState) -> Decision:
+def _alias_moved(made: ModelRegistered, alias: str, states: States) -> tuple[Decision, ...]:
     lineage = made.lineage
     change = Change(move_of_step(lineage.job_id, lineage.step), lineage.requester, f"registered by job {lineage.job_id}")
-    try:
-        return promote(made.model, alias, made.version, owner, change)
-    except ChangeRefused as refused:
-        reasons = (refused.reason,)
-        event = AliasRefused(
-            model=made.model, alias=alias, version=made.version, by=lineage.requester, reasons=reasons
-        )  # fmt: skip
-        return Decision(model_ref(made.model), made.model, event)
+    return promotion_by_job(Wish(alias, made, change), states).decisions

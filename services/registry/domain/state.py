@@ -1,24 +1,26 @@
-"""Defines the states of the registry's aggregates: a model, each of its versions, and each move of its aliases.
+"""Defines the states of the registry's aggregates: a model, each of its versions, each move of its aliases, each check of gates.
 
-A model's row is rewritten with each registration and each move, so its state is bounded: versions and moves have rows of their
-own. Each row is written by own events of the registry only, so columns commute (rule 2).
+A model's row is rewritten with each registration and each move, so its state is bounded: versions, moves and checks have rows of
+their own. Each row is written by own events of the registry only, so columns commute (rule 2).
 """
 
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import Field
 
 from schemas.base import Frozen
-from schemas.models import AliasMoved, AliasRemoved, Lineage, ModelRegistered, ModelRolledBack
+from schemas.gates import AliasPolicy, GateVerdict
+from schemas.models import AliasMoved, AliasPolicySet, AliasRemoved, Lineage, ModelRegistered, ModelRolledBack
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
 from services.registry.domain.versioning import Version
 
 MODEL = "model"
 REGISTRATION = "registration"
 ALIAS_MOVE = "alias_move"
+GATE_CHECK = "gate_check"
 NEWEST = 20
 """How many of its newest versions a model's state has, for messages."""
 EARLIER = 10
@@ -39,7 +41,15 @@ class ModelState(State):
         default_factory=dict,
         description="By alias, the good versions that it named before, the last one last. A version that it went back from is none.",
     )
-    aliases_at: int = Field(default=0, description="Number of the latest event that changed an alias.")
+    aliases_at: int = Field(default=0, description="Number of the latest event that changed an alias or its policy.")
+    left: dict[str, dict[str, datetime]] = Field(
+        default_factory=dict, description="By alias, when it left each of the earlier versions, as far as that is known."
+    )
+    holders: dict[str, str] = Field(
+        default_factory=dict,
+        description="By alias, job and step that registered the version which it names, `job/step`, as far as that is known.",
+    )
+    policies: dict[str, AliasPolicy] = Field(default_factory=dict, description="The rules by which each alias moves.")
 
     def registered(self, made: ModelRegistered) -> Mapping[str, Any]:
         """Return the fields after a registration."""
@@ -52,16 +62,37 @@ class ModelState(State):
             "latest": made.lineage.model_copy(update={"results": {}}),
         }
 
-    def moved(self, move: AliasMoved | AliasRemoved, sequence: int) -> Mapping[str, Any]:
+    def moved(self, move: AliasMoved | AliasRemoved, sequence: int, at: datetime) -> Mapping[str, Any]:
         """Return the fields after an alias moved or was removed."""
-        aliases, earlier = dict(self.aliases), dict(self.earlier)
-        if isinstance(move, AliasRemoved):
-            aliases.pop(move.alias, None)
-            earlier.pop(move.alias, None)
-        else:
-            aliases[move.alias] = move.version
-            earlier[move.alias] = _earlier(earlier.get(move.alias, ()), move)
-        return {"aliases": aliases, "earlier": earlier, "aliases_at": sequence}
+        alias = move.alias
+        aliases, earlier, left, holders = (
+            {name: value for name, value in field.items() if name != alias}
+            for field in (self.aliases, self.earlier, self.left, self.holders)
+        )
+        if isinstance(move, AliasMoved):
+            aliases[alias] = move.version
+            earlier[alias] = before = _earlier(self.earlier.get(alias, ()), move)
+            known = {**self.left.get(alias, {}), **({move.previous: at} if move.previous else {})}
+            left[alias] = {version: known[version] for version in before if version in known}
+            if move.registered_by is not None:
+                holders[alias] = move.registered_by
+        return {"aliases": aliases, "earlier": earlier, "left": left, "holders": holders, "aliases_at": sequence}
+
+    def ruled(self, rules: AliasPolicySet, sequence: int) -> Mapping[str, Any]:
+        """Return the fields after the policy of an alias was set."""
+        policies = {alias: policy for alias, policy in self.policies.items() if alias != rules.alias}
+        if rules.policy is not None:
+            policies[rules.alias] = rules.policy
+        return {"policies": policies, "aliases_at": sequence}
+
+    def policy(self, alias: str) -> AliasPolicy:
+        """Return the rules by which an alias moves."""
+        return self.policies.get(alias, AliasPolicy())
+
+    def may_go_back(self, alias: str, version: str, now: datetime) -> bool:
+        """Return whether `alias` left `version` so shortly ago that it goes back without gates."""
+        left = self.left.get(alias, {}).get(version)
+        return left is not None and now - left <= timedelta(days=self.policy(alias).rollback_days)
 
 
 def _earlier(before: tuple[str, ...], move: AliasMoved) -> tuple[str, ...]:
@@ -95,6 +126,30 @@ class AliasMove(Frozen):
     at: datetime
     by: str = Field(description="Who moved it.")
     reason: str = Field(description="Why it was moved; may be empty.")
+    verdict: str | None = Field(
+        default=None,
+        description="What the gates said: passed, or inconclusive, which a person accepted; null: none was asked.",
+    )
+
+
+class GateCheckState(State):
+    """One check of the gates of an alias; it never changes."""
+
+    model: str | None = None
+    check: "GateCheck | None" = None
+
+
+class GateCheck(Frozen):
+    """What the gates of an alias said of a version, with the evidence."""
+
+    id: str = Field(description="Id of the check; a move that followed has the same id.")
+    alias: str
+    version: str = Field(description="The version that somebody wanted the alias to name.")
+    holder: str | None = Field(description="The version that the alias named then; null for none.")
+    verdict: str = Field(description="failed if one of the gates failed, else inconclusive if one was, else passed.")
+    gates: tuple[GateVerdict, ...] = Field(description="What each gate said, and what it compared.")
+    at: datetime
+    by: str = Field(description="Who wanted the alias to move.")
 
 
 class Models(AggregateType):
@@ -148,6 +203,24 @@ class AliasMoves(AggregateType):
         return {"model": state.model, "alias": move and move.alias, "moved_at": move and move.at}
 
 
+class GateChecks(AggregateType):
+    """How checks of gates are stored for lists."""
+
+    def __init__(self) -> None:
+        columns = {"model": "text", "alias": "text", "version": "text", "checked_at": "timestamptz"}
+        super().__init__(GATE_CHECK, GateCheckState, columns)
+
+    def values(self, state: GateCheckState) -> Mapping[str, Any]:
+        """Return the values of the query columns: a pure function of the state."""
+        check = state.check
+        return {
+            "model": state.model,
+            "alias": check and check.alias,
+            "version": check and check.version,
+            "checked_at": check and check.at,
+        }
+
+
 def model_ref(name: str) -> Ref:
     """Return the reference to a model."""
     return Ref(MODEL, name)
@@ -155,12 +228,22 @@ def model_ref(name: str) -> Ref:
 
 def registration_ref(job_id: str, step: str) -> Ref:
     """Return the reference to the version that a job's step registers; a job id has no slash, so the key is unambiguous."""
-    return Ref(REGISTRATION, f"{job_id}/{step}")
+    return Ref(REGISTRATION, registered_by(job_id, step))
+
+
+def registered_by(job_id: str, step: str) -> str:
+    """Return the key of that version's row."""
+    return f"{job_id}/{step}"
 
 
 def move_ref(move: str) -> Ref:
     """Return the reference to a move by its id."""
     return Ref(ALIAS_MOVE, move)
+
+
+def check_ref(check: str) -> Ref:
+    """Return the reference to a check of gates by its id."""
+    return Ref(GATE_CHECK, check)
 
 
 def move_of_step(job_id: str, step: str) -> str:

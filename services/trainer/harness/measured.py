@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import TaskSample
+from schemas.metrics import HARNESS
 from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context
@@ -17,9 +18,6 @@ from services.trainer.harness.samples import shown_samples
 from services.trainer.harness.stored import FOLDER, StoredTask, stored_tasks
 from services.trainer.modelling.chat import Chat
 from services.trainer.steps.intervals import Interval, interval, interval_of
-
-PREFIX = "harness_"
-"""What the names of metrics and facts of tasks begin with."""
 
 
 @dataclass
@@ -73,10 +71,10 @@ def _measure(
     result = run(served, task, settings)
     samples = result["samples"][name]
     rows, of = len({sample["doc_id"] for sample in samples}), len(task.eval_docs)
-    found.metrics |= _metrics(f"{PREFIX}{name}", result["results"][name], samples, task.aggregation(), settings.seed)
+    found.metrics |= _metrics(f"{HARNESS}{name}", result["results"][name], samples, task.aggregation(), settings.seed)
     counts = {"rows": rows, "num_fewshot": shots, "prompts_cut": len(served.cut[name])}
-    found.metrics |= {f"{PREFIX}{name}_{what}": float(count) for what, count in counts.items()}
-    found.facts[f"{PREFIX}{name}"] = (
+    found.metrics |= {f"{HARNESS}{name}_{what}": float(count) for what, count in counts.items()}
+    found.facts[f"{HARNESS}{name}"] = (
         f"task file sha256 {stored.sha256}, version {task.VERSION}; {rows} of {of} rows, {shots} examples each; prompts as "
         f"{'chats' if settings.chat else 'plain texts'}, seed {settings.seed}; lm-evaluation-harness {harness_version()}"
     )

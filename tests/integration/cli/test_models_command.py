@@ -12,6 +12,8 @@ from tests.allowed import TEMPORARY
 from tests.command import Ended, run
 from tests.registry import Registry
 
+HOW_TO = Path(__file__).parents[3] / "docs" / "how-to" / "promote-with-gates.md"
+
 
 @pytest.fixture(scope="module")
 async def running(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
@@ -266,3 +268,27 @@ async def test_versions_are_shown_beside_each_other_and_one_is_recommended(regis
     assert "confidence: unclear" in recommended.out
     assert (await models(registry, "compare", name)).code == 1
     assert (await models(registry, "compare", name, "nobody@1.0.0")).code == 4
+
+
+async def test_the_gates_of_the_how_to_wait_for_a_person_and_what_they_said_is_a_table(
+    registry: Registry, tmp_path: Path
+) -> None:
+    await registered(registry, "job-1", "first")
+    name, file = registry.name("router"), tmp_path / "policy.yaml"
+    file.write_text(HOW_TO.read_text().partition("```yaml file=policy.yaml\n")[2].partition("```")[0])
+    rule = ("policy", name, "production")
+    ruled = await models(registry, *rule, str(file), "--reason", "Customers see it.", "--by", "ana", "--json")
+    assert ruled.code == 0, ruled.err
+    seen = ("--sequence", str(ruled.json["sequence"]))
+    assert "exact_match at least 0.8" in (await models(registry, *rule)).out
+    asked = ("promote", f"{name}@1.0.0", "production", "--reason", "The first version.")
+    unseen = await models(registry, *asked)
+    assert (unseen.code, "--sequence" in unseen.err) == (1, True), "it is protected"
+    waits = await models(registry, *asked, *seen)
+    assert (waits.code, "gates.exact_match" in waits.err, "inconclusive" in waits.err) == (1, True, True)
+    assert (await models(registry, *asked, *seen, "--accept-inconclusive")).code == 0
+    listed = await models(registry, "checks", name)
+    assert all(word in listed.out for word in ("production", "1.0.0", "passed", "inconclusive", "worse by 0.02 at most"))
+    assert (await models(registry, *rule, str(file), "--clear")).code == 2
+    file.write_text("- no object")
+    assert (await models(registry, *rule, str(file), "--reason", "r")).code == 2

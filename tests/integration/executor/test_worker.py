@@ -14,6 +14,7 @@ from services.chassis.executor.attempts import attempt_ref, decision
 from services.chassis.executor.folders import checkpoints_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, StopReason, UnderLocks, Work, WorkContext
 from services.chassis.executor.work import claim
+from services.chassis.kernel.aggregate import Ref
 from tests.executor import Executor, Script
 from tests.steps import cancel, request
 from tests.toy import until
@@ -115,6 +116,25 @@ async def test_an_outcome_under_locks_is_decided_on_the_locked_states(executor: 
     result = (await executor.state(REF)).result
     assert result is not None
     assert (result.facts["a"], result.facts["b"]) == ("running", "queued")
+
+
+async def test_an_outcome_may_need_rows_that_only_the_locked_states_name(executor: Executor) -> None:
+    other = attempt_ref("b", "evaluate", 1)
+    await executor.deliver(ASKED, request("b", not_before="2100-01-01T00:00:00Z"))
+
+    def decide(states: Any, now: Any) -> Completed:
+        return Completed(StepResult(facts={"b": states[other].status}))
+
+    def further(states: Any) -> tuple[Ref, ...]:
+        return (other, REF) if states[REF].status == "running" else ()
+
+    script = Script(UnderLocks((), decide, further))
+    script.gate.set()
+    async with executor.working(script):
+        await until(ended(executor, "completed"))
+    result = (await executor.state(REF)).result
+    assert result is not None
+    assert result.facts["b"] == "queued"
 
 
 async def test_checkpoints_of_a_completed_step_are_removed_and_those_of_a_failed_one_kept(executor: Executor) -> None:

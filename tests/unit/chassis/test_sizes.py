@@ -30,6 +30,7 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.deadletters.conversion import row_of
 from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
+from services.registry.policy_views import GATES_AT_MOST, ROWS_AT_MOST
 from tests.log import HeldRecord
 
 WORST = "\x01\u6f22\U0001f600"
@@ -58,6 +59,11 @@ RESULT = fitting_result(
 RESULTS = {f"{'s' * 120}{number}": RESULT for number in range(100)}
 NAME = "n" * 128
 ABOUT = {"job_id": NAME, "step": NAME}
+GATE = {"metric": NAME, "comparison": "at_least", "worse_by": 1 / 3, "rows": ROWS_AT_MOST, "agreement": 1 / 3}
+SAID = {
+    "gate": GATE, "verdict": "inconclusive", "why": "w" * 300,
+    **dict.fromkeys(("value", "low", "high", "rows", "agreement", "holder_value", "holder_low", "holder_high"), -1 / 3),
+}  # fmt: skip
 MOVED = {
     "model": NAME, "alias": NAME, "previous": NAME, "by": WORST * 85, "reason": WORST * 666, "move": f"{NAME}/{NAME}",
 }  # fmt: skip
@@ -94,6 +100,8 @@ LARGEST: dict[str, dict[str, Any]] = {
     "ModelPromoted": {**MOVED, "version": NAME},
     "ModelRolledBack": {**MOVED, "version": NAME},
     "AliasRemoved": MOVED,
+    "GatesChecked": {**MOVED, "version": NAME, "holder": NAME, "check": NAME, "gates": (SAID,) * GATES_AT_MOST},
+    "AliasPolicySet": {**MOVED, "policy": {"gates": (GATE,) * GATES_AT_MOST}},
     "AliasRefused": {"model": NAME, "alias": NAME, "version": NAME, "by": WORST * 85, "reasons": REASONS},
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""

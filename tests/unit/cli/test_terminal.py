@@ -267,8 +267,8 @@ def test_the_job_file_of_the_readme_is_valid_as_printed(tmp_path: Path) -> None:
 def test_every_route_that_a_message_of_a_service_names_has_a_command(monkeypatch: pytest.MonkeyPatch) -> None:
     routes = re.compile(r"\b(?:GET|POST|PUT) (?:/|\{API\})[^;\"]*")
     named = {
-        (path.name, found.replace("{API}", "/api/v1").replace("{job_id}", "a-job"))
-        for path in Path("services").glob("*/api.py")
+        (path.name, re.sub(r"\{(job_id|quote\(.*?\))\}", "a-job", found.replace("{API}", "/api/v1")))
+        for path in Path("services").glob("*/*.py")
         for line in path.read_text().splitlines()
         if "description=" not in line and '"""' not in line
         for found in routes.findall(line)

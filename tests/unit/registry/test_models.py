@@ -16,7 +16,16 @@ from schemas.models import AliasRefused, Lineage, ModelPromoted, ModelRegistered
 from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
-from services.registry.domain.aliases import ALIASES_AT_MOST, Change, ChangeRefused, promote, remove, roll_back
+from services.registry.domain.aliases import (
+    ALIASES_AT_MOST,
+    Change,
+    ChangeRefused,
+    Target,
+    earlier_version,
+    promote,
+    remove,
+    roll_back,
+)
 from services.registry.domain.lineage import Artifact, metrics_of, parent_of, purpose_of
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.registering import OtherPurpose, register, rows_of
@@ -83,10 +92,14 @@ class RegistryScenario:
         self.events.append(unit.apply(decide("router", self.model, change)))
 
     def promote(self, alias: str, version: str) -> None:
-        self.change(lambda model, state, change: promote(model, alias, version, state, change))
+        self.change(lambda model, state, change: promote(model, alias, Target(version), state, change))
 
     def roll_back(self, alias: str, version: str | None = None) -> None:
-        self.change(lambda model, state, change: roll_back(model, alias, version, state, change))
+        self.change(
+            lambda model, state, change: roll_back(
+                model, alias, Target(earlier_version(alias, version, state)), state, change
+            )
+        )
 
     @property
     def moves(self) -> list[AliasMove]:

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
+from schemas.gates import AliasPolicy, Gate
 from schemas.jobs import StepCancelled, StepCompleted, StepRequested, StepResult, StepStarted
 from schemas.models import AliasMoved, Lineage, ModelRegistered
 from schemas.steps import RegisterSettings
@@ -21,15 +23,23 @@ from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
-from services.registry.domain.aliases import Change, promote, remove, roll_back
+from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
 from services.registry.domain.models import RegistryDomain
-from services.registry.domain.registering import register, rows_of
+from services.registry.domain.policies import set_policy
+from services.registry.domain.promoting import Decided, Wish, promotion, rollback, rows_needed
+from services.registry.domain.registering import further_rows, register, rows_of
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref
 from tests.audit import record
 from tests.explored import examples
 from tests.steps import an_event, cancel, request
 
-MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS = ("a", "b"), 3, 2
+MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS, ALIASES = ("a", "b"), 5, 2, ("production", "candidate")
+POLICIES = (
+    None,
+    AliasPolicy(protected=True),
+    AliasPolicy(gates=(Gate(metric="quality", comparison="at_least", threshold=2),)),
+    AliasPolicy(gates=(Gate(metric="quality", comparison="at_least", worse_by=0),), rollback_days=0),
+)
 OUTCOMES = ("StepCompleted", "StepFailed", "StepCancelled")
 
 
@@ -110,6 +120,7 @@ class World:
         elif ref not in self.working or self.chance.random() < 0.3:
             self.working[ref] = unit.apply(decision(asked, StepStarted, worker="w"))
         else:
+            unit = self.unit(ref, *further_rows(asked, model, asked.settings.alias, unit.states))
             result, decisions = register(asked, model, asked.settings.alias, wanted(asked, model), unit.states)
             for made in decisions:
                 unit.apply(made, self.working[ref])
@@ -117,20 +128,36 @@ class World:
         self.outbox += unit.emitted
 
     def move(self) -> None:
-        """A person moves an alias, takes it back, or removes it."""
-        ref, change = model_ref(self.chance.choice(MODEL_NAMES)), Change(f"move-{next(self.ids)}", "a person", "")
+        """A person moves an alias, takes it back, removes it, or sets the rules by which it moves."""
+        ref, alias = model_ref(self.chance.choice(MODEL_NAMES)), self.chance.choice(ALIASES)
+        change = Change(f"move-{next(self.ids)}", "a person", "because")
         unit = self.unit(ref, move_ref(change.id))
         state = self.rows[ref].state
         assert isinstance(state, ModelState)
-        if state.newest:
-            drawn = self.chance.random()
-            if drawn < 0.3 and state.earlier.get("production"):
-                unit.apply(roll_back(ref.key, "production", None, state, change))
-            elif drawn < 0.4 and "production" in state.aliases:
-                unit.apply(remove(ref.key, "production", state, change))
-            else:
-                unit.apply(promote(ref.key, "production", self.chance.choice(state.newest), state, change))
+        unit = self.unit(ref, *rows_needed(alias, change.id, state))
+        drawn = self.chance.random()
+        with suppress(ChangeRefused):
+            if drawn < 0.3:
+                ruled = set_policy(ref.key, alias, self.chance.choice(POLICIES), state, change)
+                self.take(unit, Decided(() if ruled is None else (ruled,)))
+            elif drawn < 0.4:
+                self.take(unit, Decided((remove(ref.key, alias, state, change),)))
+            elif drawn < 0.6:
+                wish = self.wish(ref, alias, earlier_version(alias, None, state), change)
+                self.take(unit, rollback(wish, unit.states, unit.now))
+            elif state.newest:
+                wish = self.wish(ref, alias, self.chance.choice(state.newest), change)
+                self.take(unit, promotion(wish, unit.states))
         self.outbox += unit.emitted
+
+    def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
+        made = (row.state.registered for row in self.rows.values() if isinstance(row.state, RegistrationState))
+        found = next(one for one in made if one and (one.model, one.version) == (model.key, version))
+        return Wish(alias, found, change, self.chance.random() < 0.5)
+
+    def take(self, unit: UnitOfWork, decided: Decided) -> None:
+        for each in decided.decisions:
+            unit.apply(each)
 
     def settle(self) -> None:
         """Everything decided is in the log and was read back."""
@@ -172,9 +199,10 @@ def is_open(state: AttemptState) -> bool:
 def wanted(asked: StepRequested, model: str) -> ModelRegistered:
     lineage = Lineage(
         job_id=asked.job_id, step=asked.step, requester="r", base_model="base", base_model_sha256=None,
-        dataset_sha256=asked.job_id, results={"prepare": StepResult()},
+        dataset_sha256="d", configuration={"job": asked.job_id}, results={"prepare": StepResult()},
     )  # fmt: skip
-    return ModelRegistered(model=model, version="", artifact=asked.inputs["adapter"], lineage=lineage, metrics={})
+    metrics: dict[str, float | None] = {"quality": float(asked.job_id[-1])}
+    return ModelRegistered(model=model, version="", artifact=asked.inputs["adapter"], lineage=lineage, metrics=metrics)
 
 
 @settings(max_examples=examples(150))
@@ -234,5 +262,6 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "StepCancelled",
         "ModelRegistered",
     }
-    assert {*wanted_types, "ModelPromoted", "ModelRolledBack", "AliasRemoved"} <= set(seen)
+    moves = {"ModelPromoted", "ModelRolledBack", "AliasRemoved", "AliasRefused", "GatesChecked", "AliasPolicySet"}
+    assert wanted_types | moves <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]

@@ -27,6 +27,16 @@ class Command:
     unit: UnitOfWork
     """The locked states; `unit.apply` turns a decision into an own event."""
 
+    async def lock(self, refs: Iterable[Ref]) -> None:
+        """Lock further rows, which are known only now that others are locked.
+
+        Two transactions could wait for each other if rows were locked in another order than that of their refs. So each must be a
+        row that is written only together with a row that this transaction has locked and that comes before it, or a row of a new
+        key that no event names yet.
+        """
+        if missing := set(refs) - self.unit.rows.keys():
+            self.unit.rows.update((await lock_rows(self.connection, self.unit.domain, missing)).rows)
+
 
 @asynccontextmanager
 async def transact(
