@@ -25,6 +25,27 @@ def missing(known: Any, now: Any, path: str = "") -> list[str]:
     return [] if known == now else [f"{path}: was {known!r}, is {now!r}"]
 
 
+def apart(known: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return `known` without what 0.1.0 kept in the row of a model and later releases keep in rows of their own: versions, moves and
+    the results of the latest version. Those rows say the same."""
+    rest = {}
+    for key, row in known.items():
+        state = row["state"]
+        if "moves" in state:
+            model = key.partition("/")[2]
+            made = [one["state"]["registered"] for name, one in now.items() if name.startswith("registration/")]
+            assert sorted(state["versions"]) == sorted(one["version"] for one in made if one["model"] == model)
+            moves = [one["state"] for name, one in now.items() if name.startswith("alias_move/")]
+            moves = [one["move"] for one in moves if one["model"] == model]
+            assert len(moves) == len(state["moves"])
+            assert all(any(move.items() <= one.items() for one in moves) for move in state["moves"])
+            assert any(missing(state["latest"], one["lineage"]) == [] for one in made if one["model"] == model)
+            state = {name: value for name, value in state.items() if name not in ("versions", "moves")}
+            state["latest"] = {**state["latest"], "results": {}}
+        rest[key] = {**row, "state": state}
+    return rest
+
+
 def read_today(known: Any) -> Any:
     """What a release read in a record, as the newest version of its type."""
     if known == "unreadable":
@@ -42,8 +63,9 @@ def test_every_release_has_logs() -> None:
 @pytest.mark.parametrize(("version", "history"), LOGS)
 def test_a_released_log_folds_to_what_its_release_made_of_it(version: str, history: str, service: str) -> None:
     known, now = expected(version)[history][service], states(read(version, history), service)
-    assert known.keys() == now.keys()
-    assert missing(known, now) == []
+    own = {key for key in now if key.startswith("alias_move/")}
+    assert known.keys() == now.keys() - own
+    assert missing(apart(known, now), now) == []
 
 
 @pytest.mark.parametrize("version", versions())
