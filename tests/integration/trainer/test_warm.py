@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import pytest
+
 from schemas.artifacts import ArtifactRef
 from schemas.recipes.lora import LoraSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.runner import Completed
-from services.chassis.executor.warm import WarmProcess
+from services.chassis.executor.warm import POSSIBLE, WarmProcess
 from services.trainer.steps.train import train
 from tests.split import Split
 from tests.trainer import context_of
 
 
+@pytest.mark.skipif(not POSSIBLE, reason="only Linux has warm processes")
 def test_forked_trainings_make_the_same_bytes_and_draw_other_numbers(
     tmp_path: Path, base: Path, dataset: ArtifactRef
 ) -> None:
