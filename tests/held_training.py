@@ -14,18 +14,23 @@ _HELD = {1: 2, 2: 4}
 """Behind which checkpoint an attempt waits."""
 
 
-def held(context: Context) -> StepResult:
-    """Train, and wait behind the checkpoint of this attempt until a stop is asked for."""
+def hold(context: Context, at: int | None) -> None:
+    """Let trainings of this process wait behind their checkpoint of step `at` until a stop is asked for."""
     from services.trainer.engine.checkpoints import Checkpoints
 
     save = Checkpoints.save
 
     def save_and_wait(checkpoints: Checkpoints, step: int, *state: Any) -> None:
         save(checkpoints, step, *state)
-        while step == _HELD.get(context.task.attempt) and not context.stopping:
+        while step == at and not context.stopping:
             time.sleep(0.01)
 
     Checkpoints.save = save_and_wait  # type: ignore[method-assign, assignment]
+
+
+def held(context: Context) -> StepResult:
+    """Train, and wait behind the checkpoint of this attempt."""
+    hold(context, _HELD.get(context.task.attempt))
     return train(context)
 
 

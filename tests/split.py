@@ -36,15 +36,17 @@ class Split:
         module: str = "services.trainer.child",
         environment: Mapping[str, str] | None = None,
         warm: WarmProcess | None = None,
+        strategy: str = "ddp",
     ) -> None:
         settings = TrainerSettings(
             home=home, lease_seconds=600, drain_seconds=60, trainer_launcher="torchrun" if processes > 1 else "local",
-            trainer_processes=processes, artifacts=str(home / "artifacts"),
+            trainer_processes=processes, trainer_strategy=strategy, artifacts=str(home / "artifacts"),
             sources=SourceSettings(folders=(TEMPORARY,)),
         )  # fmt: skip
         asked = request(kind=step.kind, step=step.kind, settings=step, inputs=dict(inputs), attempt=attempt)
         self._work = Work(asked, f"lease-{attempt}")
-        self._runner = SubprocessRunner(module, processes, environment or {}, warm)
+        shards = processes if strategy == "fsdp" else 1
+        self._runner = SubprocessRunner(module, processes, environment or {}, warm, shards)
         self.progress: list[StepProgressed] = []
         self.context = WorkContext(settings, "trainer", self.progress.append)
         self.log = home / "logs" / "trainer" / asked.job_id / step.kind / f"{attempt}.log"
@@ -58,14 +60,14 @@ class Split:
         """Ask the run to end, as a drain of the service does."""
         self.context.request_stop(StopReason.DRAIN)
 
-    def run(self, at_checkpoint: int = 0, act: Act | None = None) -> Outcome:
-        """Run to the end; `act` when the checkpoint of that step is there."""
-        return asyncio.run(self._run(at_checkpoint, act))
+    def run(self, at_checkpoint: int = 0, act: Act | None = None, of: str = "") -> Outcome:
+        """Run to the end; `act` when the checkpoint of that step is there, `of` says in which folder."""
+        return asyncio.run(self._run(f"{of}*/*/step-{at_checkpoint:08d}", act))
 
-    async def _run(self, step: int, act: Act | None) -> Outcome:
+    async def _run(self, checkpoint: str, act: Act | None) -> Outcome:
         running = asyncio.create_task(self._runner.run(self._work, self.context))
         while act is not None and not running.done():
-            if list(self.checkpoints.glob(f"*/*/step-{step:08d}")):
+            if list(self.checkpoints.glob(checkpoint)):
                 act(self)
                 act = None
             await asyncio.sleep(0.01)
@@ -74,6 +76,15 @@ class Split:
 
 def trained(home: Path, asked: Trainings, processes: int) -> Mapping[str, ArtifactRef]:
     """Do all trainings in one child, which saves the imports of the others; returns what each makes."""
+    outcome = of_trainings(home, asked, processes).run()
+    assert isinstance(outcome, Completed), outcome
+    return outcome.result.outputs
+
+
+def of_trainings(
+    home: Path, asked: Trainings, processes: int, strategy: str = "ddp", attempt: int = 1, held_at: int | None = None
+) -> Split:
+    """Return a run that does these trainings one after the other, and waits behind the checkpoint of step `held_at` for a stop."""
     trainings = {
         name: {"settings": step.model_dump(mode="json"), "inputs": {key: ref.model_dump() for key, ref in inputs.items()}}
         for name, (step, inputs) in asked.items()
@@ -81,9 +92,14 @@ def trained(home: Path, asked: Trainings, processes: int) -> Mapping[str, Artifa
     home.mkdir(exist_ok=True)
     (home / "trainings.json").write_text(json.dumps(trainings))
     first, _ = next(iter(asked.values()))
-    outcome = Split(home, first, {}, processes, module="tests.split_trainings").run()
-    assert isinstance(outcome, Completed), outcome
-    return outcome.result.outputs
+    held = {} if held_at is None else {"HELD_AT": str(held_at)}
+    return Split(home, first, {}, processes, attempt, "tests.split_trainings", held, strategy=strategy)
+
+
+def made_by(home: Path) -> Mapping[str, ArtifactRef]:
+    """Return what trainings of `of_trainings` have made, also if a later one was stopped."""
+    made = json.loads((home / "made.json").read_text())
+    return {name: ArtifactRef.model_validate(ref) for name, ref in made.items()}
 
 
 def _runs(process: psutil.Process, module: str) -> bool:

@@ -1,6 +1,7 @@
 """A child that does several trainings, one after the other, with the same processes: `python -m tests.split_trainings`.
 
-It reads them from the file `trainings.json` beside its cache, and returns what each makes under its name.
+It reads them from the file `trainings.json` beside its cache, returns what each makes under its name, and keeps it in `made.json` too. With
+the variable `HELD_AT` they wait behind the checkpoint of that step until a stop is asked for.
 """
 
 import json
@@ -14,6 +15,9 @@ from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.ranks import ranks
 from services.trainer.child import run
+from tests.held_training import hold
+
+HELD_AT = "HELD_AT"
 
 
 def trainings(context: Context) -> StepResult:
@@ -28,13 +32,21 @@ def trainings(context: Context) -> StepResult:
         settings = TrainSettings.model_validate(asked["settings"])
         inputs = {key: ArtifactRef.model_validate(ref) for key, ref in asked["inputs"].items()}
         more = {"step": name, "settings": settings, "inputs": inputs, "checkpoints": task.checkpoints / name}
-        made = train(Context(task.model_copy(update=more), context._channel))
+        of_training = Context(task.model_copy(update=more), context._channel)
+        of_training._stop = context._stop
+        made = train(of_training)
         for ref in made.outputs.values():
             outputs[name] = ref
+        if not task.rank:
+            (task.cache.parent / "made.json").write_text(
+                json.dumps({name: ref.model_dump() for name, ref in outputs.items()})
+            )
     return StepResult(outputs=outputs)
 
 
 def train(context: Context) -> StepResult:
+    if HELD_AT in os.environ:
+        hold(context, int(os.environ[HELD_AT]))
     with ranks(context, "tests.split_trainings"):
         return trainings(context)
 

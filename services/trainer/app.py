@@ -41,7 +41,9 @@ def build(settings: TrainerSettings) -> Service:
 
 def _runner(settings: TrainerSettings, warm: WarmProcess) -> SubprocessRunner:
     service = {SERVICE_VARIABLE: settings.trainer_feedback_url} if settings.trainer_feedback_url else {}
+    processes = settings.trainer_processes
+    shards = processes if settings.trainer_strategy == "fsdp" else 1
     if settings.trainer_launcher != "ray":
-        return SubprocessRunner("services.trainer.child", settings.trainer_processes, service, warm)
+        return SubprocessRunner("services.trainer.child", processes, service, warm, shards)
     cluster = json.dumps([settings.trainer_ray_address, settings.trainer_ray_cpus, settings.trainer_ray_gpus])
-    return SubprocessRunner("services.trainer.on_ray", settings.trainer_processes, {CLUSTER_VARIABLE: cluster, **service})
+    return SubprocessRunner("services.trainer.on_ray", processes, {CLUSTER_VARIABLE: cluster, **service}, shards=shards)

@@ -36,6 +36,11 @@ class TrainerSettings(ServiceSettings):
         description="Base address of the feedback service, whose judges may reward the answers of a training, for example "
         "http://feedback:8001; null: no judge rewards. `neuroweaver up` sets its own.",
     )
+    trainer_strategy: Literal["ddp", "fsdp"] = Field(
+        default="ddp",
+        description="How those processes share a training: ddp, each holds the whole model; fsdp, each holds a part of every weight, for "
+        "models that do not fit on one device.",
+    )
     trainer_ray_address: str | None = Field(
         default=None,
         description="For the launcher ray: the address of the cluster, host:port of its head where this machine is one of its nodes; "
@@ -77,6 +82,11 @@ class TrainerSettings(ServiceSettings):
             raise ValueError(
                 f"NEUROWEAVER_TRAINER_LAUNCHER is {launcher} and NEUROWEAVER_TRAINER_PROCESSES is {processes}: "
                 "set the launcher to torchrun for 2 processes or more, to local for one"
+            )
+        if self.trainer_strategy == "fsdp" and processes == 1:
+            raise ValueError(
+                "NEUROWEAVER_TRAINER_STRATEGY is fsdp and NEUROWEAVER_TRAINER_PROCESSES is 1: "
+                "set the number of processes that share the weights, with the launcher torchrun or ray, or the strategy to ddp"
             )
         if launcher == "ray" and self.trainer_ray_address is None:
             raise ValueError(

@@ -234,7 +234,7 @@ def _leave(code: int) -> NoReturn:
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)
+    os._exit(code)  # what lasts is written, and the worker kills what is left of the process group
 
 
 def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMessage:

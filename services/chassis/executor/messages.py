@@ -54,6 +54,9 @@ class ChildTask(Frozen):
     )
     measurements: bool = Field(default=False, description="Whether the worker wants the measurements of every step.")
     processes: int = Field(default=1, ge=1, description="Number of processes that do this step together, on this machine.")
+    shards: int = Field(
+        default=1, ge=1, description="Number of processes that share the weights of a training; 1: each of them holds all."
+    )
     rank: int = Field(default=0, ge=0, description="Which of them this is, from 0; only the first one writes and reports.")
     lease_seconds: float | None = Field(
         default=None, description="The child ends if its worker sends nothing for this time; null: it waits for ever."

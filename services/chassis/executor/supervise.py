@@ -80,13 +80,15 @@ class SubprocessRunner:
     """Variables that the process gets besides those of this one."""
     warm: WarmProcess | None = None
     """Forks the process where it can; without it each is started by itself."""
+    shards: int = 1
+    """How many processes share the weights of a training; 1: each of them holds all."""
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Supervise one child to its end. Whether this returns or raises, no process of the child is left."""
         settings = context.settings
         log = log_of(settings.home, context.service, work.request.job_id, work.request.step, work.request.attempt)
         task, temporary = (
-            _task(work, context, log, self.processes),
+            _task(work, context, log, self.processes, self.shards),
             temporary_of(settings.home, context.service, work.lease),
         )
         killed_before, size_before = oom_kills(), _size(log)
@@ -126,7 +128,7 @@ class SubprocessRunner:
         return Failed(fault.model_copy(update={"log_tail": await asyncio.to_thread(tail, log)}))
 
 
-def _task(work: Work, context: WorkContext, log: Path, processes: int) -> ChildTask:
+def _task(work: Work, context: WorkContext, log: Path, processes: int, shards: int = 1) -> ChildTask:
     asked, settings = work.request, context.settings
     return ChildTask(
         job_id=asked.job_id,
@@ -141,6 +143,7 @@ def _task(work: Work, context: WorkContext, log: Path, processes: int) -> ChildT
         checkpoints=checkpoints_of(settings.home, asked.job_id, asked.step),
         lease=work.lease,
         processes=processes if asked.kind == _SPLIT else 1,
+        shards=shards,
         event_files=event_files_of(log),
         measurements=context.wants_measurements,
         lease_seconds=settings.lease_seconds,

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,8 @@ class Ranks:
 
     rank: int = 0
     processes: int = 1
+    backend: str = ""
+    """What carries tensors between their devices; empty for one process."""
 
     @property
     def first(self) -> bool:
@@ -121,11 +123,11 @@ def joined(task: ChildTask) -> Iterator[Ranks]:
     os.environ.update(RANK=number, LOCAL_RANK=number, WORLD_SIZE=count, LOCAL_WORLD_SIZE=count)  # as torchrun does
     os.environ.update(GLOO_SOCKET_IFNAME=_LOOPBACK, NCCL_SOCKET_IFNAME=_LOOPBACK)
     os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # otherwise accelerate changes it
-    backend = "gloo"
+    backends = backend = "gloo"
     if torch.cuda.is_available():
         torch.cuda.set_device(ranks.rank)
-        backend = "cpu:gloo,cuda:nccl"
+        backends, backend = "cpu:gloo,cuda:nccl", "nccl"
     store = FileStore(str(Path(tempfile.gettempdir()) / "ranks"), ranks.processes)
-    distributed.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.processes, timeout=_FOREVER)
-    yield ranks
+    distributed.init_process_group(backends, store=store, rank=ranks.rank, world_size=ranks.processes, timeout=_FOREVER)
+    yield replace(ranks, backend=backend)
     distributed.destroy_process_group()  # after an error it would wait for the others

@@ -83,7 +83,7 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
     def on_pre_optimizer_step(self, *_: Any, **__: Any) -> None:
         """Check at the first step that there are gradients. Sampled answers with equal rewards teach nothing, so theirs may be 0."""
         if len(self._run.curve) == self._begun:
-            self._state.check_gradients(may_be_zero=self._method.generated > 0)
+            self._state.check_gradients(may_be_zero=self._method.generated > 0, anywhere=self._ranks.any)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Mapping[str, float], **_: Any) -> None:
         """Note a step that is done: its point of the curve, its progress and, when due, its checkpoint."""
@@ -115,16 +115,20 @@ class Supervision(TrainerCallback):  # type: ignore[misc]  # transformers has no
 
     def save_done(self) -> None:
         """Save the steps that are done, unless they are saved or broke the weights; what the running step has computed is dropped."""
-        if len(self._run.curve) > self._saved and self._state.finite():
+        if len(self._run.curve) > self._saved and not self._broken():
             self._save()
 
+    def _broken(self) -> bool:
+        """Whether a process has weights that are not numbers; all must call it, since each may have only a part of them."""
+        return self._ranks.any(not self._state.finite())
+
     def _refuse_broken_weights(self, step: int, loss: float, norm: float) -> None:
-        if not self._state.finite():
+        if self._broken():
             raise Diverged(step, loss, norm, "its update made weights that are not numbers")
 
     def _save(self) -> None:
         run = self._run
-        groups = self._state.groups()
+        groups = self._state.groups(kept=self._ranks.first)
         if self._ranks.first:
             run.checkpoints.save(len(run.curve), groups, run.curve, run.rate_factor, run.trained_with)
         self._saved = len(run.curve)

@@ -23,6 +23,7 @@ from services.trainer.engine.schedule import batch_of, by_length, learning_rate,
 from services.trainer.engine.supervision import Diverged, Run, Supervision, reporter, tokens_of
 from services.trainer.engine.trained import Misfit, NoGradient, TrainedState, ZeroGradient
 from services.trainer.engine.versions import Stretch, changes, continued
+from services.trainer.modelling.sharded import is_shared, only_in_parts, whole_weights
 
 _log = logging.getLogger(__name__)
 _ZEROS = "check the weights of the base model, which may all be zero, as in a download that broke off, or name another one"
@@ -34,8 +35,8 @@ _NAMED = 3
 _OPTIMISERS = {"adamw": "adamw_torch_fused", "adamw_8bit": "adamw_bnb_8bit", "adafactor": "adafactor"}
 """The library's names of the optimisers, all of whose state is in the checkpoints."""
 
-_STRATEGIES = {"NO": "none", "MULTI_CPU": "ddp", "MULTI_GPU": "ddp", "FSDP": "fsdp"}
-"""What accelerate's names of what it does mean."""
+_STRATEGIES = {"NO": "none", "MULTI_CPU": "ddp", "MULTI_GPU": "ddp"}
+"""What accelerate's names of what it does mean, where no weight is shared."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class Trained:
     rate_factor: float
     """Factor of the learning rate, less than 1 if the run once diverged."""
     strategy: str
-    """How the training was split over processes, as accelerate says: `ddp`, `fsdp` or `none`."""
+    """How the training was split over processes: `fsdp` if they share weights, else as accelerate says, `ddp` or `none`."""
+    weights: Mapping[str, torch.Tensor] | None
+    """All weights, in the first process, where the processes share what is trained; None: `model` has them."""
     figures: Figures
     """What the method measured at the end."""
     versions_changed: str | None
@@ -137,21 +140,31 @@ def _go_on(
     _schedule(trainer, method, factor, len(curve), steps)
 
     def measured(measure: Callable[[Any], CurvePoint]) -> CurvePoint:
-        with torch.no_grad(), trainer.accelerator.autocast():
+        with torch.no_grad(), trainer.accelerator.autocast(), only_in_parts(trainer.model):
             return measure(trainer.model.eval())
 
     supervision = Supervision(context, run, state, method, lambda: measured(method.validate), plan.ranks)
     trainer.add_callback(supervision)
+    strategy = _strategy(trainer, plan.ranks)
     if len(curve) < steps:
         try:
             trainer.train()
         except Stopping:
             supervision.save_done()
             raise
-    strategy = _STRATEGIES[trainer.accelerator.distributed_type.value]
     on_part = reporter(context, steps, steps)
     figures = measured(lambda model: method.measure(model, on_part))
-    return Trained(trainer.model, run.curve, state.count, factor, strategy, figures, changes(trained_with))
+    weights = whole_weights(trainer.model) if state.shared else None
+    return Trained(trainer.model, run.curve, state.count, factor, strategy, weights, figures, changes(trained_with))
+
+
+def _strategy(trainer: Any, ranks: Ranks) -> str:
+    """Return how the training is really split, and say it."""
+    shared = is_shared(trainer.model.parameters())
+    strategy = "fsdp" if shared else _STRATEGIES[trainer.accelerator.distributed_type.value]
+    if ranks.processes > 1:
+        _log.info("%d processes train, connected by %s, with the strategy %s", ranks.processes, ranks.backend, strategy)
+    return strategy
 
 
 def _trained_with(checkpoints: Checkpoints, found: Checkpoint | None, steps: int) -> Sequence[Stretch]:
@@ -177,6 +190,8 @@ def _trainer(
     used = used_examples(settings, method.lengths, plan.seed, method.group)
     rows = plan.ranks.shared(Dataset.from_list([dict(method.rows[example]) for example in used]))
     weights = {name: weight.data for name, weight in model.named_parameters() if weight.requires_grad}
+    if is_shared(weights.values()):
+        weights = {}  # nothing rounds them
     arguments = _arguments(context, method, plan, max(1, steps - begun))
     trainer = method.build(model, arguments, rows, reporter(context, begun, steps))
     trainer.remove_callback(PrinterCallback)

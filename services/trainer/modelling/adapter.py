@@ -16,6 +16,7 @@ from services.trainer.modelling import pissa
 from services.trainer.modelling.base import load_base
 from services.trainer.modelling.base_files import is_fault_of_machine
 from services.trainer.modelling.layers import saved_modules, target_names, targets_of
+from services.trainer.modelling.sharded import is_shared
 
 WEIGHTS = "adapter_model.safetensors"
 RECORD = "training.json"
@@ -170,9 +171,12 @@ def write_adapter(adapted: Any, folder: Path, base_model: str) -> None:
 
 
 def _state(adapted: Any) -> dict[str, torch.Tensor]:
+    """Return the adapter's weights. Every process has them all, also where processes share the base model's, which are left out: PEFT
+    would gather those, for which all processes must wait for each other."""
     from peft import get_peft_model_state_dict
 
-    return dict(get_peft_model_state_dict(adapted, save_embedding_layers=False))
+    own = {name: tensor for name, tensor in adapted.state_dict().items() if not is_shared([tensor])}
+    return dict(get_peft_model_state_dict(adapted, state_dict=own, save_embedding_layers=False))
 
 
 def _save(state: dict[str, torch.Tensor], folder: Path) -> None:

@@ -14,6 +14,7 @@ from services.trainer.modelling.architecture import NO_SCORES, Architecture, arc
 from services.trainer.modelling.base_files import BaseFault, base_fault, is_fault_of_machine
 from services.trainer.modelling.four_bits import require_four_bits
 from services.trainer.modelling.packing import packed_attention
+from services.trainer.modelling.sharded import shared_by
 
 _SHORT = 256
 """Up to this many tokens, eager attention trains faster on a CPU in bf16 than the fused kernel: 2.5 times at 64, 1.2 at
@@ -33,10 +34,11 @@ def load_base(
     packed: bool = False,
     stored: torch.dtype | None = None,
     scoring_seed: int | None = None,
+    processes: int = 1,
 ) -> Any:
     """Load a frozen causal language model that computes in `dtype`. `trained_length`: tokens of the longest row, if it is to be
     trained; `packed`: on several rows in one sequence; `stored`: the type of its weights, if it is another one; `scoring_seed`: seed of a
-    head for scores in place of the model's own, None to keep its own.
+    head for scores in place of the model's own, None to keep its own; `processes`: how many share its weights.
 
     Raises UserFault if its files cannot be loaded.
     """
@@ -45,6 +47,8 @@ def load_base(
     )
     with faults_of(folder):
         architecture = architecture_of(folder)
+        if processes > 1:
+            options |= shared_by(processes)
         attention = attention_of(architecture, dtype, device, trained_length)
         options["attn_implementation"] = packed_attention(architecture, dtype, device) if packed else attention
         if scoring_seed is None:
@@ -53,6 +57,8 @@ def load_base(
             model = load_scoring(folder, dtype, scoring_seed, **options)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
+    if processes > 1:
+        return model  # each part is where it is computed
     if quantization != "nf4":
         return model.to(device)
     for module in model.modules():

@@ -6,7 +6,7 @@ tensors that it keeps for the backward pass are added up, so that the attention,
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.architecture import Architecture
 from services.trainer.modelling.layers import linear_layers
+from services.trainer.modelling.sharded import largest_share
 from services.trainer.modelling.tracing import emptied, without_memory
 from services.trainer.modelling.whole import with_trained_weights
 
@@ -101,6 +102,23 @@ def _held(device: str, optimiser: OptimiserSettings) -> float:
     steps = last if optimiser.steps is None else min(optimiser.steps, last)
     soon = _FRAGMENTED[device]
     return soon if device != "cpu" else soon + (_LATER - soon) * max(0, steps - first) / (last - first)
+
+
+def shared_among(found: MemoryEstimate, model: Any, processes: int, device: str, *, trains_all: bool) -> MemoryEstimate:
+    """Return what each of `processes` takes if they share the weights (FSDP: Zhao et al. 2023), and what they keep of each if all are trained.
+
+    Of the part that is computed there are two copies, as it arrives and as it is used. On a processor the heap keeps the room of all
+    parts that were fetched (measured), and there the first process also gathers the weights and their moments for a checkpoint.
+    """
+    part, on_heap = largest_share(model), device == "cpu"
+    fetched = 2 * found.weights * (1.0 if on_heap else part)
+    if trains_all and on_heap:
+        fetched = max(fetched, found.weights + found.optimiser)
+    weights = round(found.weights / processes + fetched)
+    if not trains_all:
+        return replace(found, weights=weights)
+    gradients = round(found.gradients * min(1.0, 1 / processes + part))
+    return replace(found, weights=weights, gradients=gradients, optimiser=found.optimiser // processes)
 
 
 def state_bytes(model: Any, optimiser: OptimiserSettings) -> int:

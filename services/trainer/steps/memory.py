@@ -25,7 +25,7 @@ from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import micro_batch_size
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base import attention_of
-from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated, weights_of
+from services.trainer.modelling.memory import MemoryEstimate, TrainedBatch, estimated, shared_among, weights_of
 from services.trainer.modelling.packing import FLASH, packed_attention
 
 _log = logging.getLogger(__name__)
@@ -33,9 +33,14 @@ _GB = 2**30
 
 
 def estimate_of(
-    architecture: Architecture, settings: MethodSettings, batch: TrainedBatch, teacher: Architecture | None = None
+    architecture: Architecture,
+    settings: MethodSettings,
+    batch: TrainedBatch,
+    teacher: Architecture | None = None,
+    shards: int = 1,
 ) -> MemoryEstimate:
-    """Return the estimate of a training on this machine's device; a `teacher` is there as a whole."""
+    """Return the estimate of a training on this machine's device, of each process if so many share the weights; a `teacher` is there as
+    a whole."""
     where = device()
     dtype = compute_dtype(settings.precision, where)
     attention = attention_of(architecture, dtype, where, batch.length)
@@ -55,6 +60,8 @@ def estimate_of(
         where.type,
         attention,
     )
+    if shards > 1:
+        found = shared_among(found, architecture.empty(), shards, where.type, trains_all=trains_all(settings))
     return found if teacher is None else replace(found, weights=found.weights + weights_of(teacher.empty(), dtype, "none"))
 
 
@@ -86,7 +93,8 @@ def memory_metrics(
     size = micro_batch_size(method.optimiser, task.memory_failures, task.processes)
     try:
         batch = batch_of(settings, size, method.longest, supervised)
-        found = estimate_of(architecture_of(base), settings, batch, None if teacher is None else architecture_of(teacher))
+        beside = None if teacher is None else architecture_of(teacher)
+        found = estimate_of(architecture_of(base), settings, batch, beside, task.shards)
     except Exception as error:  # a finished training does not fail for its estimate
         _log.warning("no estimate of memory for this model (%s)", type(error).__name__)
         return metrics
@@ -125,11 +133,12 @@ def refuse_too_large(
     length: int,
     memory: int,
     teacher: Architecture | None = None,
+    shards: int = 1,
 ) -> None:
     """Raise UserFault if even one example at a time does not fit into `memory` bytes. A training that runs out of memory is
     tried again with fewer examples at a time, so only the least that it takes decides."""
     try:
-        least = estimate_of(architecture, settings, batch_of(settings, 1, length, 1), teacher)
+        least = estimate_of(architecture, settings, batch_of(settings, 1, length, 1), teacher, shards)
     except UserFault:
         raise
     except Exception as error:  # an architecture whose forward pass cannot be traced is no fault

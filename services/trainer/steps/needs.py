@@ -47,8 +47,11 @@ class LoadedModels(NamedTuple):
     """Null: no judge is a model, or this machine does not have it."""
 
 
-def checked_needs(models: LoadedModels, settings: PrepareSettings, sizes: RowSizes, memory: int) -> Mapping[str, StepNeed]:
-    """Return the needs of later steps, as `StepResult.needs`. Raises UserFault for a step that `memory` bytes cannot hold at all.
+def checked_needs(
+    models: LoadedModels, settings: PrepareSettings, sizes: RowSizes, memory: int, shards: int = 1
+) -> Mapping[str, StepNeed]:
+    """Return the needs of later steps, as `StepResult.needs`; of trainings that of each process if so many share the weights. Raises
+    UserFault for a step that `memory` bytes cannot hold at all.
 
     What cannot be estimated, because the architecture's forward pass cannot be traced, is left out.
     """
@@ -58,9 +61,9 @@ def checked_needs(models: LoadedModels, settings: PrepareSettings, sizes: RowSiz
         read = section == "training" or (settings.learns != "answers" and not isinstance(method, SampledSettings))
         largest = sizes if read else RowSizes(method.max_length, method.max_length)
         beside = models.teacher if isinstance(method, DistillSettings) else None
-        need = traced(partial(_training, models.base, method, largest, beside))
+        need = traced(partial(_training, models.base, method, largest, beside, shards))
         if need is None or device_bytes(need) > memory:
-            refuse_too_large(models.base, method, section, min(sizes.longest, method.max_length), memory, beside)
+            refuse_too_large(models.base, method, section, min(sizes.longest, method.max_length), memory, beside, shards)
         if need is not None:
             found[section] = need
     if settings.answers is not None:
@@ -74,13 +77,14 @@ def checked_needs(models: LoadedModels, settings: PrepareSettings, sizes: RowSiz
 
 
 def _training(
-    architecture: Architecture, settings: MethodSettings, sizes: RowSizes, teacher: Architecture | None
+    architecture: Architecture, settings: MethodSettings, sizes: RowSizes, teacher: Architecture | None, shards: int
 ) -> StepNeed:
     rows = rows_at_once(settings.optimiser)
     length = min(sizes.longest, settings.max_length)
     learnt = settings.max_new_tokens if isinstance(settings, SampledSettings) else min(length, sizes.supervised)
-    found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher)
-    return need_of_bytes(found.total + sampled_bytes(architecture, settings), found.weights)
+    found = estimate_of(architecture, settings, batch_of(settings, rows, length, learnt), teacher, shards)
+    gathered = (found.weights + found.optimiser) * shards if shards > 1 else found.weights
+    return need_of_bytes(found.total + sampled_bytes(architecture, settings), gathered)
 
 
 def sampled_bytes(architecture: Architecture, settings: MethodSettings) -> int:

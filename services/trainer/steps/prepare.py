@@ -27,6 +27,7 @@ from services.trainer.data.sources import read
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of
+from services.trainer.modelling.sharded import refuse_unshareable
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
 from services.trainer.steps.loading import model_files
@@ -46,6 +47,8 @@ def prepare(context: Context) -> StepResult:
         raise TypeError(f"settings of kind {settings.kind} do not prepare")
     base, digest, adapter = model_files(context, settings.base_model)
     checked = checked_base(base, settings, adapter)
+    for section, method in settings.methods.items():
+        refuse_unshareable(section, method, checked.architecture, adapter, context.task.shards)
     for section, online in online_of(settings).items():
         judges_of(context, online.rewards, section, probe=True)
     chat = checked.chat
@@ -80,7 +83,7 @@ def prepare(context: Context) -> StepResult:
         if settings.judged is not None:
             judge = judge_here(settings.judged.feedback.judge, checked.architecture, context.task)
         models = LoadedModels(checked.architecture, teacher, judge)
-        needs = checked_needs(models, settings, sizes, available(context.task.memory_bytes))
+        needs = checked_needs(models, settings, sizes, available(context.task.memory_bytes), context.task.shards)
         notes = [*made.notes, *prompts.notes()]
         metrics = {**made.metrics, **prompts.metrics()}
         digests = {split: file_sha256(folder / split_file(split)) for split in made.splits}

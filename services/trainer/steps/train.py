@@ -19,6 +19,7 @@ from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import (
     ADAPTER,
+    BACKEND,
     BASE_MODEL_SHA256,
     CHAT_TEMPLATE_SHA256,
     DEVICE,
@@ -53,9 +54,10 @@ from services.trainer.methods.rloo import rloo
 from services.trainer.methods.sft import sft
 from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter, write_adapter
 from services.trainer.modelling.architecture import architecture_of
-from services.trainer.modelling.base import load_base
+from services.trainer.modelling.base import faults_of, load_base
 from services.trainer.modelling.base_files import BaseFault
 from services.trainer.modelling.chat import Chat
+from services.trainer.modelling.sharded import refuse_unshareable
 from services.trainer.modelling.teacher import teacher_digest, teacher_folder
 from services.trainer.modelling.whole import whole_model, write_whole
 from services.trainer.steps.loading import LoadedModel, answering_chat_faults, load
@@ -79,6 +81,8 @@ def train(context: Context) -> StepResult:
         raise TypeError("settings of kind train with those of a method are needed")
     refuse_unsplittable(step, settings, task.processes)
     loaded = load(context, step.base_model, settings.precision, step.chat_template)
+    with faults_of(loaded.base):
+        refuse_unshareable(str(step.section), settings, architecture_of(loaded.base), loaded.adapter, task.shards)
     teacher = teacher_folder(settings, context) if isinstance(settings, DistillSettings) else None
     learns_from = {} if teacher is None else {TEACHER_SHA256: teacher_digest(teacher, context)}
     judges = judges_of(context, settings.rewards, str(step.section)) if isinstance(settings, OnlineSettings) else {}
@@ -91,7 +95,7 @@ def train(context: Context) -> StepResult:
         refuse_full_disk(loaded.base, settings.optimiser, task.own_checkpoints)
     with joined(task) as ranks, keeping_scores(context, judges):
         plan = Plan(settings.seed, settings.checkpoint_steps, loaded.dtype, loaded.device, checkpoints, ranks)
-        trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest))
+        trained = engine.train(context, method, plan, lambda: _adapted(loaded, settings, method.longest, task.shards))
     method.check(trained.curve)
     if not ranks.first:
         return StepResult()
@@ -103,6 +107,7 @@ def train(context: Context) -> StepResult:
         DEVICE: loaded.device.type,
         PROCESSES: str(ranks.processes),
         STRATEGY: trained.strategy,
+        **({BACKEND: ranks.backend} if ranks.backend else {}),
         **learns_from,
         **facts_of(judges),
         **method.facts(),
@@ -116,7 +121,7 @@ def train(context: Context) -> StepResult:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if whole:
-            write_whole(trained.model, folder, loaded.base)
+            write_whole(trained.model, folder, loaded.base, trained.weights)
         else:
             write_adapter(trained.model, folder, step.base_model)
         Chat(loaded.adapter or loaded.base, step.chat_template).save(
@@ -185,11 +190,14 @@ def _method(context: Context, loaded: LoadedModel, settings: MethodSettings, jud
             return reward(context, loaded, settings)
 
 
-def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any:
-    """Return the model with the adapter to train, the input adapter or a new one; or the model of which all weights are trained."""
+def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int, shards: int) -> Any:
+    """Return the model with the adapter to train, the input adapter or a new one; or the model of which all weights are trained.
+    So many processes share its weights."""
     packed = isinstance(settings, TrainingSettings) and settings.packing
     if trains_all(settings):
-        return whole_model(loaded.base, loaded.dtype, loaded.device, trained_length=longest, packed=packed)
+        return whole_model(
+            loaded.base, loaded.dtype, loaded.device, trained_length=longest, packed=packed, processes=shards
+        )
     model = load_base(
         loaded.base,
         loaded.dtype,
@@ -198,6 +206,7 @@ def _adapted(loaded: LoadedModel, settings: MethodSettings, longest: int) -> Any
         trained_length=longest,
         packed=packed,
         scoring_seed=settings.seed if isinstance(settings, RewardModelSettings) else None,
+        processes=shards,
     )
     if loaded.adapter is not None:
         return read_adapter(model, loaded.adapter, trainable=True)
