@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import claims, full_loop, growth, latency, rebuild, registration, report
+from benchmarks import claims, full_loop, growth, latency, rebuild, registration, report, search
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
@@ -23,7 +23,7 @@ PARTS = {
     "events": ("rebuild", "full_loop", "latency_ms", "growth"),
     "edge": ("http", "sse"),
     "trainer": ("sft", "dpo", "claims", "estimate_error"),
-    "registry": ("registration",),
+    "registry": ("registration", "search"),
 }
 
 
@@ -82,6 +82,8 @@ async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, A
         figures["registration_growth"] = await registration.growth(
             servers, rounds=3 if quick else 20, many=500 if quick else registration.MANY
         )
+    elif part == "search":
+        figures["page_growth"] = await search.growth(servers, rounds=5 if quick else 40, many=3000 if quick else 100_000)
     elif part == "sse":
         figures[part] = await sse.measure(servers, clients=100 if quick else 1000, seconds=3 if quick else 15)
     elif part == "full_loop":

@@ -66,6 +66,18 @@ def is_whole(artifact: ArtifactRef, lineage: Lineage) -> bool:
     return any(model is not None and model.sha256 == artifact.sha256 for model in made)
 
 
+class VersionDescribed(EventData):
+    """Somebody described a version. Description and tags are as they are from now on; the version itself never changes."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    version: str = Field(description="The version.")
+    job_id: str = Field(description="The job that made the version.")
+    step: str = Field(description="The register step of the job.")
+    description: str = Field(description="What there is to know about the version; may be empty.")
+    tags: dict[str, str] = Field(description="Its tags: value by name.")
+    by: str = Field(default="unknown", description="Who described it.")
+
+
 class AliasMoved(EventData):
     """What all moves of an alias tell."""
 

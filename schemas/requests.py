@@ -127,6 +127,12 @@ class JobRequest(Strict):
     reward: RewardModelSettings = RewardModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     register_as: Name = Field(description="Name of the model that gets the new version.")
+    register_version: str | None = Field(
+        default=None,
+        max_length=32,
+        description="Number of the new version, such as `1.2.0`, above the highest of its line, which are the versions with the same "
+        "MAJOR number; null: the registry numbers it.",
+    )
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
     priority: Whole = Field(
         default=0,

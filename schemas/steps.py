@@ -231,6 +231,7 @@ class RegisterSettings(Strict):
     base_model: str = Field(description="Reference of the base model that the adapter or model comes from.")
     model: Name = Field(description="Name of the model that gets the version.")
     alias: Name | None = Field(default="candidate", description="Alias that moves to the new version; null for none.")
+    version: str | None = Field(default=None, description="Number of the version; null: the registry numbers it.")
 
 
 class ResolveSettings(Strict):

@@ -31,6 +31,7 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    VersionDescribed,
 )
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
@@ -70,7 +71,7 @@ PROGRESS = Topic(
 )  # fmt: skip
 MODELS = Topic(
     "neuroweaver.models", "model name",
-    (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet),
+    (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed),
     ("registry",), 6, None,
     description="Facts about models.",
 )  # fmt: skip

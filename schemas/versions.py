@@ -24,6 +24,14 @@ def version_reference(reference: str) -> VersionReference | None:
     return VersionReference(model, version)
 
 
+_SEMANTIC = re.compile(r"(0|[1-9][0-9]{0,5})(\.(0|[1-9][0-9]{0,5})){2}")
+
+
+def is_semantic(version: str) -> bool:
+    """Return whether a text is MAJOR.MINOR.PATCH, as the versions of models are."""
+    return _SEMANTIC.fullmatch(version) is not None
+
+
 _LIKE_A_VERSION = re.compile(r"v?[0-9]+([._-].*)?", re.IGNORECASE)
 
 

@@ -179,7 +179,12 @@ class Registry:
             results["resolve"] = starting
         if whole is not None:
             results["train"] = StepResult(outputs={"model": whole})
-        settings = RegisterSettings(base_model=base[0], model=self.name(model), alias=fields.pop("alias", "candidate"))
+        settings = RegisterSettings(
+            base_model=base[0],
+            model=self.name(model),
+            alias=fields.pop("alias", "candidate"),
+            version=fields.pop("version", None),
+        )
         return request(
             self.job(job), "register", attempt, kind="register", settings=settings, inputs={"model": whole} if whole else {"adapter": adapter},
             results=results, requester=self.mark, **fields,

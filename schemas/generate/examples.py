@@ -39,6 +39,7 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    VersionDescribed,
 )
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
@@ -210,6 +211,9 @@ def _history() -> Iterator[_Example]:
     )  # fmt: skip
     checked = {**moved, "alias": "production", "holder": "1.1.0", "verdict": INCONCLUSIVE, "check": moved["move"]}
     yield _Example(REGISTRY, MODEL, 7, GatesChecked.model_validate({**checked, "gates": (said,)}))
+    about = {"model": MODEL, "version": "1.0.0", "job_id": JOB, "step": "register", "by": "ana"}
+    words = {"description": "The first one without the data of 2025.", "tags": {"team": "support", "reviewed": "yes"}}
+    yield _Example(REGISTRY, MODEL, 8, VersionDescribed.model_validate({**about, **words}))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

@@ -37,6 +37,7 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    VersionDescribed,
 )
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
@@ -142,6 +143,9 @@ def sentence(data: EventData, source: str) -> str:
             )
         case AliasPolicySet(policy=policy) as rules:
             return f"{rules.model}@{rules.alias} {_rules(policy)}{_by(rules)}"
+        case VersionDescribed(tags=tags) as told:
+            told_tags = "".join(f", {name}={value}" for name, value in tags.items())
+            return f"{told.model}@{told.version} is described by {told.by}{told_tags}{_why(told.description)}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"

@@ -122,6 +122,10 @@ class Edge:
         """Send a PUT and return the answer as `view`."""
         return _answer(view, self._http.put(path, json=body, headers=headers))
 
+    def patch(self, view: type[_T], path: str, body: object) -> _T:
+        """Send a PATCH and return the answer as `view`."""
+        return _answer(view, self._http.patch(path, json=body))
+
     def delete(self, view: type[_T], path: str, headers: Mapping[str, str] = NONE, **query: str) -> _T:
         """Send a DELETE and return the answer as `view`."""
         return _answer(view, self._http.delete(path, params=query, headers=headers))

@@ -11,7 +11,7 @@ import typer
 from services.chassis.reports.metric_text import metric_texts, metrics_line
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.cli import aliases, comparing, policies
+from services.cli import aliases, comparing, descriptions, policies
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -24,6 +24,7 @@ app = Commands()
 app.add_typer(aliases.app)
 app.add_typer(comparing.app)
 app.add_typer(policies.app)
+app.add_typer(descriptions.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[
@@ -39,20 +40,28 @@ def list_models(
     started_from: Annotated[
         str | None, typer.Option(help="Only versions whose training started from this one, NAME@VERSION.")
     ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            help='Only versions that meet this condition, such as "metrics.exact_match >= 0.9 AND alias IS NULL".',
+            metavar="CONDITION",
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most versions to list.")] = 20,
     json: Json = False,
 ) -> None:
     """List versions, the newest first."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        asked = {"name": name, "alias": alias, "job_id": job, "started_from": started_from}
+        asked = {"name": name, "alias": alias, "job_id": job, "started_from": started_from, "filter": where}
         versions = edge.listed(VersionPage, "/models", limit, **asked)
     if json:
         print_json(versions)
     else:
         print_table(
-            ("model", "purpose", "aliases", "registered", "job", "metrics"),
+            ("model", "purpose", "aliases", "tags", "registered", "job", "metrics"),
             [_row(version) for version in versions],
-            least=("registered", "metrics", "job"),
+            least=("registered", "metrics", "job", "tags"),
         )
         if not versions:
             say("None: no version is registered, or none matches the options.")
@@ -156,7 +165,15 @@ def _fetch(version: VersionView, settings: CliSettings) -> Path:
 def _row(version: VersionSummary) -> tuple[object, ...]:
     at = f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S}"
     metrics = metrics_line(version.metrics) or "not evaluated"
-    return version.id, version.purpose, ", ".join(version.aliases), at, version.job_id, metrics
+    return (
+        version.id,
+        version.purpose,
+        ", ".join(version.aliases),
+        descriptions.tags_line(version.tags) or "",
+        at,
+        version.job_id,
+        metrics,
+    )
 
 
 def _print_version(version: VersionView) -> None:
@@ -166,6 +183,8 @@ def _print_version(version: VersionView) -> None:
             ("model", version.id),
             ("purpose", "scores answers as a judge, and writes none" if _scores(version) else "writes answers"),
             ("aliases", ", ".join(version.aliases) or None),
+            ("description", version.description or None),
+            ("tags", descriptions.tags_line(version.tags)),
             ("registered", f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("artifact", version.artifact.uri),
             ("sha256", version.artifact.sha256),

@@ -12,6 +12,7 @@ from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
 from services.registry.alias_api import alias_routes, no_model
 from services.registry.changing import AliasChanges
+from services.registry.describing import describe_version
 from services.registry.policy_views import CheckPage
 from services.registry.queries import (
     MODEL_ID,
@@ -22,7 +23,7 @@ from services.registry.queries import (
     StoredVersion,
     VersionsAsked,
 )
-from services.registry.views import MovePage, VersionPage, VersionView, stored_version
+from services.registry.views import DescriptionAsked, MovePage, VersionPage, VersionView, stored_version
 
 ModelId = Annotated[
     str,
@@ -79,6 +80,13 @@ def router(runtime: Runtime) -> APIRouter:
         """Finds it by `name@version` or `name@alias`; `name` alone means the highest version."""
         found = await version(model_id)
         return await answers.of(stored_version, found, size_of(found.registered))
+
+    @api.patch("/{model_id}", summary="Describe a version by a text and by tags", responses=problems(404, 422))
+    async def described(model_id: ModelId, asked: DescriptionAsked) -> VersionView:
+        """Sets the description and the tags that are given, and announces them as VersionDescribed if they are new."""
+        known = stored_version(await version(model_id))
+        await describe_version(runtime, known.name, known.lineage, asked)
+        return stored_version(await version(known.id))
 
     @api.get(
         "/{name}/moves",

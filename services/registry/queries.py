@@ -10,10 +10,13 @@ from pydantic import Field
 from schemas.base import NAME_PATTERN, Frozen, Name
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.problem import Problem
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import Cursor, LongText, Text
 from services.registry import statements
 from services.registry.domain.state import REGISTRATION, ModelState
+from services.registry.search.grammar import search_of
+from services.registry.search.tokens import FilterFault
 
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 _MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
@@ -32,6 +35,9 @@ class StoredVersion(NamedTuple):
     registered: str
     registered_at: datetime
     aliases: str
+    """As JSON."""
+    description: str | None = None
+    tags: str | None = None
     """As JSON."""
 
 
@@ -57,6 +63,11 @@ class VersionsAsked(Frozen):
     started_from: VersionId | None = Field(
         default=None, description="Only versions whose training started from this one, `name@version`; an alias names none."
     )
+    filter: LongText | None = Field(
+        default=None,
+        description="Only versions that meet this condition, as in `metrics.exact_match >= 0.9 AND NOT alias = 'production'`; "
+        "docs/how-to/find-versions.md has the grammar. A page may then be shorter than `limit`, even empty, where `next` leads on.",
+    )
     limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
     cursor: Cursor | None = Field(
         default=None, description="`next` of the previous page, which must have the same filters."
@@ -65,7 +76,8 @@ class VersionsAsked(Frozen):
     @property
     def filters(self) -> dict[str, str | None]:
         """The filters that a cursor of this list is bound to."""
-        return {name: getattr(self, name) for name in statements.FILTERS}
+        names = (*statements.FILTERS, *(("filter",) if self.filter else ()))
+        return {name: getattr(self, name) for name in names}
 
 
 class MovesAsked(Frozen):
@@ -129,8 +141,13 @@ class ModelQueries:
         return [StoredVersion(*row) for row in await self.reads.rows(statements.RECENT_VERSIONS, name, most)]
 
     async def page(self, asked: VersionsAsked) -> Page:
-        """Return one page of versions after the cursor. Raises a 422 Problem for a cursor of another list."""
-        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)
+        """Return one page of versions after the cursor. Raises a 422 Problem for a filter that cannot be read, or a cursor of
+        another list."""
+        try:
+            search = search_of(asked.filter) if asked.filter else None
+        except FilterFault as fault:
+            raise Problem.of(422, "The filter cannot be read", [fault.reason]) from fault
+        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor, search)
 
     async def moves(self, name: str, asked: MovesAsked) -> Page:
         """Return one page of the moves of a model's aliases. Raises a 422 Problem for a cursor of another list."""

@@ -23,7 +23,7 @@ from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.domain.lineage import Artifact, is_evaluated, lineage_of, metrics_of, parent_of, purpose_of
-from services.registry.domain.registering import OtherPurpose, further_rows, register, rows_of
+from services.registry.domain.registering import OtherPurpose, VersionRefused, further_rows, register, rows_of
 
 ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
 """Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
@@ -79,7 +79,7 @@ def _decide(
 ) -> Completed | Failed:
     try:
         return Completed(*register(request, settings.model, settings.alias, wanted, states))
-    except OtherPurpose as error:
+    except (OtherPurpose, VersionRefused) as error:
         return Failed(StepFault(cause="user", message=str(error), reasons=(error.reason,)))
 
 
@@ -91,7 +91,7 @@ def _wanted(
     lineage = lineage_of(request, settings, configuration)
     return ModelRegistered(
         model=settings.model,
-        version="",
+        version=settings.version or "",
         artifact=made.ref,
         lineage=lineage,
         purpose=purpose_of(lineage),

@@ -2,7 +2,10 @@
 
 _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
 """Joins the model only to the versions of the response."""
-_FOUND = f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES} FROM registration r"
+_FOUND = (
+    f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES}, r.state ->> 'description', "
+    "CAST(r.tags AS text) FROM registration r"
+)
 
 HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = (SELECT state ->> 'highest' FROM model WHERE key = $1)"""
 """Reads the highest version of a model with its aliases; the model's row says which it is."""
@@ -45,7 +48,8 @@ FILTERS = {
 }
 """The condition of each filter of the list of versions, with {} for the value."""
 _BESIDE = """',"purpose":', to_json(coalesce(r.purpose, 'answers')),
-       ',"started_from":', coalesce(to_json(r.started_from), 'null')"""
+       ',"started_from":', coalesce(to_json(r.started_from), 'null'),
+       ',"tags":', coalesce(CAST(r.tags AS text), '{}')"""
 ITEM, ROWS, TIME, KEY = (
     f"""concat(r.summary, {_BESIDE}, ',"aliases":', {_ALIASES}, '}}')""",
     "registration r", "r.registered_at", "r.key",

@@ -40,6 +40,8 @@ registration = aggregate_table(
     Column("purpose", Text),
     Column("started_from", Text, Computed("state -> 'registered' -> 'lineage' ->> 'started_from'", persisted=True)),
     Column("registered_at", DateTime(timezone=True)),
+    Column("tags", JSONB, Computed("state -> 'tags'", persisted=True)),
+    Column("metrics", JSONB, Computed("state -> 'registered' -> 'metrics'", persisted=True)),
     Column(
         "summary",
         Text,

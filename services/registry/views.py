@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
-from schemas.base import Frozen, Name, Storable, Strict
+from schemas.base import NAME_PATTERN, Frozen, Name, Storable, Strict
 from schemas.models import Lineage, ModelRegistered
 from services.registry.domain.lineage import Artifact, is_evaluated
 from services.registry.domain.state import AliasMove
@@ -27,11 +27,13 @@ class _Named(Frozen):
         description="What it is for. answers: it writes answers; scores: it is a reward model, a judge that scores answers and "
         "writes none.",
     )
+    tags: dict[str, str] = Field(default_factory=dict, description="Value by name, as people set them.")
 
 
 class VersionView(_Named):
-    """One version of a model; only its aliases can change."""
+    """One version of a model; only its aliases, its description and its tags can change."""
 
+    description: str = Field(default="", description="What people say about the version.")
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
     evaluated: bool = Field(
@@ -73,7 +75,8 @@ def _evaluated(made: ModelRegistered) -> bool:
 def stored_version(stored: StoredVersion) -> VersionView:
     """Return the view of what the rows have."""
     made = ModelRegistered.model_validate_json(stored.registered)
-    return VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
+    view = VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
+    return view.model_copy(update={"description": stored.description or "", "tags": json.loads(stored.tags or "{}")})
 
 
 class VersionSummary(_Named):
@@ -160,3 +163,18 @@ class RemovalAsked(Frozen):
 
     by: By = "unknown"
     reason: Why = ""
+
+
+TagName = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class DescriptionAsked(Strict):
+    """How a version is described from now on; what is left out stays."""
+
+    description: Annotated[Storable, Field(max_length=2000)] | None = Field(
+        default=None, description="What there is to know about the version; null: as before."
+    )
+    tags: dict[TagName, Annotated[Storable, Field(max_length=256)] | None] = Field(
+        default_factory=dict, max_length=100, description="Value by name of the tags that change; null removes a tag."
+    )
+    by: Annotated[Storable, Field(min_length=1, max_length=256, description="Who describes it.")] = "unknown"

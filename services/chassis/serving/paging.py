@@ -28,6 +28,17 @@ class Page(NamedTuple):
     next: str | None
 
 
+class Search(NamedTuple):
+    """Conditions that a caller composed, as SQL with {} for each value. A page of a search examines a bounded number of rows."""
+
+    narrowing: tuple[str, ...]
+    """Conditions that an index serves: only rows that meet them are examined."""
+    condition: str
+    """What an examined row must meet to be on the page."""
+    values: tuple[Any, ...]
+    """The values of the narrowing conditions, then those of the condition."""
+
+
 class Listing(NamedTuple):
     """A list of rows that have a time, newest first. All fields are SQL."""
 
@@ -40,16 +51,22 @@ class Listing(NamedTuple):
     filters: Mapping[str, str]
     """Conditions by name, with {} for the value."""
 
-    async def page(self, reads: Reads, query: Mapping[str, str | None], limit: int, cursor: str | None) -> Page:
+    async def page(
+        self, reads: Reads, query: Mapping[str, str | None], limit: int, cursor: str | None, search: Search | None = None
+    ) -> Page:
         """Return at most `limit` items after `cursor`; a filter of `query` that is None does not filter.
 
-        Raises a 422 Problem for a cursor of another list.
+        `query` has the text of a search, too, so that a cursor is bound to it. A page of a search may be shorter, even empty, where
+        further ones follow. Raises a 422 Problem for a cursor of another list.
         """
-        filters = {name: value for name, value in query.items() if value is not None}
+        filters = {name: value for name, value in query.items() if value is not None and name in self.filters}
         behind = read_cursor(cursor, query, (moment, str)) if cursor is not None else []
         conditions = tuple(self.filters[name] for name in filters)
-        statement = statements.page(self[:4], conditions, bool(behind), limit)
-        row = await reads.row(statement, *filters.values(), *behind)
+        if search is None:
+            statement = statements.page(self[:4], conditions, bool(behind), limit)
+        else:
+            statement = statements.searched_page(self[:4], conditions, bool(behind), search[:2], limit)
+        row = await reads.row(statement, *filters.values(), *behind, *(search.values if search else ()))
         assert row is not None
         items, at, key, more = row
         return Page(items[:limit], make_cursor(query, [at.isoformat(), key]) if more else None)

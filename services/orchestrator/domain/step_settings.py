@@ -52,7 +52,9 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
         case "register", _:
-            return RegisterSettings(base_model=base, model=request.register_as, alias=request.alias)
+            return RegisterSettings(
+                base_model=base, model=request.register_as, alias=request.alias, version=request.register_version
+            )
         case "resolve", _:
             return ResolveSettings(base_model=base)
     raise AssertionError(f"no settings for kind {step.kind}: PipelineStep refuses unknown kinds")

@@ -18,7 +18,7 @@ from schemas.jobs import JobAccepted
 from schemas.reasons import Reason, reasons_of, shown
 from schemas.requests import JobRequest
 from schemas.steps import PlannedStep, Policy
-from schemas.versions import ALIAS_REMEDY, alias_fault
+from schemas.versions import ALIAS_REMEDY, alias_fault, is_semantic
 from services.orchestrator.domain.content import REMEMBERED, exact_text
 from services.orchestrator.domain.planning import PlanFault, plan
 from services.orchestrator.domain.spending import faults_of_budget
@@ -80,7 +80,7 @@ def _examine(
         steps = plan(parsed)
     except PlanFault as fault:
         return _refused([*reasons, *fault.reasons])
-    reasons += _faults_of_size(parsed, steps)
+    reasons += [*_faults_of_version(parsed, steps), *_faults_of_size(parsed, steps)]
     return _refused(reasons) if reasons else Examined(parsed, steps)
 
 
@@ -109,6 +109,23 @@ def _faults_of_names(request: JobRequest) -> list[Reason]:
     if request.alias is not None and (fault := alias_fault(request.alias)):
         found.append(Reason(field="alias", value=shown(request.alias), message=fault, remedy=ALIAS_REMEDY))
     return found
+
+
+def _faults_of_version(request: JobRequest, steps: Sequence[PlannedStep]) -> list[Reason]:
+    """Faults of a number that is named for the new version; whether it is free, only the registry knows."""
+    version = request.register_version
+    if version is None:
+        return []
+    if not is_semantic(version):
+        message, remedy = "it is no semantic version", "write three numbers, such as 1.2.0, or none"
+    elif sum(step.kind == "register" for step in steps) > 1:
+        message, remedy = (
+            "several steps register a version, and one number is for one",
+            "name none: the registry numbers them",
+        )
+    else:
+        return []
+    return [Reason(field="register_version", value=shown(version), message=message, remedy=remedy)]
 
 
 def _faults_of_budget(request: JobRequest, policy: Policy | None) -> list[Reason]:

@@ -16,6 +16,7 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    VersionDescribed,
 )
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Ref, State
@@ -37,7 +38,16 @@ from services.registry.domain.state import (
     registration_ref,
 )
 
-OWN = (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet)
+OWN = (
+    ModelRegistered,
+    ModelPromoted,
+    ModelRolledBack,
+    AliasRemoved,
+    AliasRefused,
+    GatesChecked,
+    AliasPolicySet,
+    VersionDescribed,
+)
 """Types of the events about models, which the registry numbers."""
 
 
@@ -59,6 +69,8 @@ class RegistryDomain(ExecutorDomain):
         match event.data:
             case ModelRegistered(model=model, lineage=lineage):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
+            case VersionDescribed() as told:
+                return (model_ref(told.model), registration_ref(told.job_id, told.step))
             case AliasMoved() | AliasRemoved() as moved:
                 return (model_ref(moved.model), move_ref(moved.move or event.id))
             case GatesChecked(model=model, check=check):
@@ -80,11 +92,13 @@ class RegistryDomain(ExecutorDomain):
                 changed = dict(state.moved(moved, event.sequence or 0, event.time))
             case AliasMoveState(), AliasMoved() | AliasRemoved() as moved:
                 changed = {"model": moved.model, "move": _move(moved, event)}
+            case RegistrationState(), VersionDescribed() as told:
+                changed = {"description": told.description, "tags": told.tags}
             case ModelState(), AliasPolicySet() as rules:
                 changed = dict(state.ruled(rules, event.sequence or 0))
             case GateCheckState(), GatesChecked() as found:
                 changed = {"model": found.model, "check": _check(found, event)}
-            case ModelState(), AliasRefused() | GatesChecked():
+            case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed():
                 changed = {}
             case _:
                 return super().evolve(ref, state, event, logged)

@@ -16,7 +16,7 @@ from services.registry.domain.state import (
     move_ref,
     registration_ref,
 )
-from services.registry.domain.versioning import FIRST, Version, next_version
+from services.registry.domain.versioning import FIRST, Version, next_version, refusal_of
 
 
 class OtherPurpose(Exception):
@@ -28,6 +28,14 @@ class OtherPurpose(Exception):
             field="register_as", value=shown(model), message=message, remedy="register it as another model"
         )
         super().__init__(str(self.reason))
+
+
+class VersionRefused(Exception):
+    """A job names a number for its version that it cannot have."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def rows_of(request: StepRequested, model: str, alias: str | None) -> tuple[Ref, ...]:
@@ -51,8 +59,8 @@ def register(
 ) -> tuple[StepResult, list[Decision]]:
     """Decide a `register` step under the locks of `rows_of` and `further_rows`.
 
-    `wanted` is the registration without its number. A step that registered before gets its existing version. Raises
-    OtherPurpose if the versions of the model are for something else: its aliases must not move to a judge, nor a judge's to it.
+    `wanted` is the registration, without a number unless the job names one. A step that registered before gets its existing
+    version. Raises VersionRefused if the number is taken or lower than the highest of its line, and OtherPurpose if the versions of the model are for something else: its aliases must not move to a judge, nor a judge's to it.
     """
     known, owner = states[registration_ref(request.job_id, request.step)], states[model_ref(model)]
     assert isinstance(known, RegistrationState)
@@ -71,6 +79,10 @@ def register(
 
 
 def _number(owner: ModelState, wanted: ModelRegistered) -> str:
+    if wanted.version:
+        if reason := refusal_of(wanted.version, owner.lines):
+            raise VersionRefused(reason)
+        return wanted.version
     if owner.highest is None or owner.latest is None:
         return str(FIRST)
     return str(next_version(Version.parse(owner.highest), owner.latest, wanted.lineage))

@@ -15,7 +15,7 @@ from schemas.base import Frozen
 from schemas.gates import AliasPolicy, GateVerdict
 from schemas.models import AliasMoved, AliasPolicySet, AliasRemoved, Lineage, ModelRegistered, ModelRolledBack
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
-from services.registry.domain.versioning import Version
+from services.registry.domain.versioning import Version, with_version
 
 MODEL = "model"
 REGISTRATION = "registration"
@@ -35,7 +35,12 @@ class ModelState(State):
     newest: tuple[str, ...] = Field(
         default=(), description="The versions registered last, in the order of their registration."
     )
-    latest: Lineage | None = Field(default=None, description="Where the last version comes from, without results of steps.")
+    latest: Lineage | None = Field(
+        default=None, description="Where the highest version comes from, without results of steps."
+    )
+    lines: dict[str, str] = Field(
+        default_factory=dict, description="The highest version by MAJOR number, of the highest such numbers."
+    )
     aliases: dict[str, str] = Field(default_factory=dict, description="Version by alias.")
     earlier: dict[str, tuple[str, ...]] = Field(
         default_factory=dict,
@@ -59,7 +64,8 @@ class ModelState(State):
             "count": self.count + 1,
             "highest": str(highest),
             "newest": (*self.newest, made.version)[-NEWEST:],
-            "latest": made.lineage.model_copy(update={"results": {}}),
+            "latest": made.lineage.model_copy(update={"results": {}}) if highest == version else self.latest,
+            "lines": with_version(self.lines, version),
         }
 
     def moved(self, move: AliasMoved | AliasRemoved, sequence: int, at: datetime) -> Mapping[str, Any]:
@@ -107,6 +113,8 @@ class RegistrationState(State):
 
     registered: ModelRegistered | None = None
     registered_at: datetime | None = None
+    description: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
 
 
 class AliasMoveState(State):

@@ -64,10 +64,27 @@ async def test_versions_are_listed_for_people_and_for_programs(registry: Registr
     for_programs = await models(registry, "list", "--name", name, "--json", "--limit", "1")
     assert [item["version"] for item in for_programs.json] == ["1.0.1"]
     assert for_programs.json == (await registry.http.get(f"/models?name={name}&limit=1")).json()["items"]
+    better = f"name = '{name}' AND metrics.exact_match >= 0.9 AND alias IS NULL"
+    assert [item["version"] for item in (await models(registry, "list", "--filter", better, "--json")).json] == ["1.0.0"]
     assert (await models(registry, "list", "--started-from", f"{name}@1.0.0", "--json")).json == []
     refused = await models(registry, "list", "--started-from", f"{name}@candidate")
     assert refused.code == 1
     assert "started_from" in refused.err
+
+
+async def test_a_version_is_described_by_command(registry: Registry) -> None:
+    await registered(registry)
+    name = registry.name("router")
+    told = await models(
+        registry, "describe", f"{name}@1.0.0", "--text", "The first.", "--tag", "team=support", "--tag", "old=yes"
+    )
+    assert told.code == 0, told.err
+    assert "old=yes, team=support" in told.out
+    assert (await models(registry, "describe", name, "--untag", "old", "--json")).json["tags"] == {"team": "support"}
+    shown = await models(registry, "show", name)
+    assert "The first." in shown.out
+    assert "team=support" in (await models(registry, "list", "--filter", f"name = '{name}' AND tags.team LIKE 'supp%'")).out
+    assert (await models(registry, "describe", name, "--tag", "team")).code == 2
 
 
 async def test_a_version_is_shown_with_how_it_came_about(registry: Registry) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from schemas.jobs import StepCompleted, StepFailed, StepRequested, StepResult
-from schemas.models import AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack
+from schemas.models import AliasRefused, AliasRemoved, ModelPromoted, ModelRegistered, ModelRolledBack, VersionDescribed
 from services.chassis.executor.child import Context
 from services.feedback.steps.score import score
 from services.registry.views import VersionSummary
@@ -97,6 +97,47 @@ async def test_jobs_that_register_into_one_model_at_once_get_versions_of_their_o
         event.data.version for event in await registry.about("shared", 12) if isinstance(event.data, ModelRegistered)
     ]
     assert registered == [f"1.0.{n}" for n in range(6)]
+
+
+async def test_a_job_names_its_version_and_one_that_is_too_low_is_a_fault_of_the_user(registry: Registry) -> None:
+    named, late = (
+        registry.step(f"job-{number}", "router", registry.adapter(number), version=number) for number in ("2.1.0", "2.0.9")
+    )
+    await registry.ask(named)
+    completed = (await registry.outcome(named)).data
+    assert isinstance(completed, StepCompleted)
+    assert completed.result.facts["version"] == "2.1.0"
+    await registry.ask(late)
+    failed = (await registry.outcome(late)).data
+    assert isinstance(failed, StepFailed)
+    assert (failed.fault.cause, failed.fault.reasons[0].field) == ("user", "register_version")
+    assert "2.1.0" in failed.fault.message
+
+
+async def test_a_version_is_described_and_found_by_its_tags(registry: Registry) -> None:
+    step = registry.step("job", "router", registry.adapter())
+    await registry.ask(step)
+    await registry.outcome(step)
+    name = registry.name("router")
+    said = {"description": "It's the first.", "tags": {"team": "support"}, "by": "ana"}
+    told = await registry.http.patch(f"/models/{name}@candidate", json=said)
+    assert (told.status_code, told.json()["description"], told.json()["tags"]) == (200, said["description"], said["tags"])
+    assert (await registry.http.get(f"/models/{name}")).json() == told.json()
+    for text, count in (("tags.team = 'support'", 1), ("tags.team IN ('sales')", 0), ("tags.other IS NULL", 1)):
+        found = await registry.http.get("/models", params={"filter": f"name = '{name}' AND {text}"})
+        assert [item["tags"] for item in found.json()["items"]] == [said["tags"]] * count
+    *_, described = await registry.about("router", 3)
+    assert isinstance(described.data, VersionDescribed)
+    assert (described.data.version, described.data.by) == ("1.0.0", "ana")
+    for body, field in (
+        ({"tags": {"a b": "x"}}, "tags"),
+        ({"tag": {}}, "tag"),
+        ({"description": "x" * 2001}, "description"),
+    ):
+        refused = await registry.http.patch(f"/models/{name}", json=body)
+        assert (refused.status_code, field in refused.json()["reasons"][0]["field"]) == (422, True), refused.text
+    many = await registry.http.patch(f"/models/{name}", json={"tags": {f"tag-{n}": "x" for n in range(20)}})
+    assert (many.status_code, many.json()["reasons"][0]["field"]) == (422, "body.tags")
 
 
 async def test_a_corrupted_artifact_is_refused_as_a_fault_of_the_user_and_gets_no_version(registry: Registry) -> None:
@@ -241,6 +282,10 @@ async def test_lists_are_filtered_and_paged_without_repeating_or_hiding_a_versio
     assert (await registry.http.get(f"/models?name={odd}{cursor}")).status_code == 422
     of_job = (await registry.http.get(f"/models?job_id={registry.job('job-3')}")).json()["items"]
     assert [item["id"] for item in of_job] == [f"{odd}@1.0.1"]
+    filtered = await registry.http.get("/models", params={"filter": f"name = '{odd}' AND NOT alias = 'candidate'"})
+    assert [item["id"] for item in filtered.json()["items"]] == [f"{odd}@1.0.0"]
+    odd_filter = await registry.http.get("/models", params={"filter": "nme = 'odd'"})
+    assert (odd_filter.status_code, odd_filter.json()["reasons"][0]["field"]) == (422, "query.filter")
 
 
 async def test_what_is_not_there_is_a_404_that_says_what_is(registry: Registry) -> None:

@@ -24,7 +24,7 @@ from tests.integration.web.test_answers import ODD
 
 FINISHED = {
     "job": "summary",
-    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
+    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"tags":' || coalesce(CAST(r.tags AS text), '{}') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
 }
 ROWS = {"job": "job", "version": "registration r JOIN model m ON m.key = r.model"}
 
@@ -42,6 +42,7 @@ BY_HAND = {
         "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version",
         "purpose": "coalesce(r.state -> 'registered' ->> 'purpose', 'answers')",
         "started_from": "r.state -> 'registered' -> 'lineage' ->> 'started_from'",
+        "tags": "coalesce(r.state -> 'tags', '{}')",
         "aliases": """ARRAY(SELECT n.key FROM jsonb_each_text(m.aliases) AS n WHERE n.value = r.version ORDER BY n.key COLLATE "C")""",
         "registered_at": written("r.registered_at"),
         **{name: f"r.{name}" for name in ("job_id", "requester", "base_model", "dataset_sha256")},
@@ -146,14 +147,19 @@ async def test_a_model_that_an_earlier_release_stored_is_bounded_and_keeps_its_a
         await connection.execute(
             "INSERT INTO projection.model (key, sequence, state) VALUES ('earlier', 26, $1)", json.dumps(old)
         )
+        await connection.executemany(
+            "INSERT INTO projection.registration (key, model, version) VALUES ($1, 'earlier', $1)", [(v,) for v in versions]
+        )
         await there_and_back(urls["registry"], "registry", "registry_0008")
         stored = await connection.fetchval("SELECT CAST(state AS text) FROM projection.model WHERE key = 'earlier'")
     finally:
         await connection.execute("DELETE FROM projection.model WHERE key = 'earlier'")
+        await connection.execute("DELETE FROM projection.registration WHERE model = 'earlier'")
         await connection.close()
     assert not {"versions", "moves"} & json.loads(stored).keys()
     state = ModelState.model_validate_json(stored)
     assert (state.count, state.highest, state.newest) == (25, "1.24.0", tuple(versions[-NEWEST:]))
+    assert state.lines == {"1": "1.24.0"}
     assert state.latest == Lineage.model_validate({**lineage, "results": {}})
     assert (state.aliases, state.earlier, state.aliases_at, state.opened_by) == ({"prod": "1.3.0"}, {}, 26, "e")
 

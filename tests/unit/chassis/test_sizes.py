@@ -30,6 +30,7 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.deadletters.conversion import row_of
 from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
+from services.registry.domain.describing import TAGS_AT_MOST
 from services.registry.policy_views import GATES_AT_MOST, ROWS_AT_MOST
 from tests.log import HeldRecord
 
@@ -103,6 +104,10 @@ LARGEST: dict[str, dict[str, Any]] = {
     "GatesChecked": {**MOVED, "version": NAME, "holder": NAME, "check": NAME, "gates": (SAID,) * GATES_AT_MOST},
     "AliasPolicySet": {**MOVED, "policy": {"gates": (GATE,) * GATES_AT_MOST}},
     "AliasRefused": {"model": NAME, "alias": NAME, "version": NAME, "by": WORST * 85, "reasons": REASONS},
+    "VersionDescribed": {
+        "model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "description": WORST * 666,
+        "tags": {f"{'t' * 120}{number}": WORST * 85 for number in range(TAGS_AT_MOST)},
+    },
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""
 

@@ -25,6 +25,14 @@ def reasons(request: dict[str, Any]) -> dict[str, Reason]:
     return {reason.field: reason for reason in examined.reasons}
 
 
+REGISTERS_TWICE = [
+    {"name": "prepare", "kind": "prepare"},
+    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
+    {"name": "first", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+    {"name": "second", "kind": "register", "inputs": {"adapter": "train.adapter"}},
+]
+
+
 def test_a_plain_request_is_taken_on_with_its_plan() -> None:
     examined = examine(a_request(), (), START)
     assert isinstance(examined, Examined)
@@ -53,6 +61,12 @@ def test_a_plain_request_is_taken_on_with_its_plan() -> None:
         ({"alias": "."}, "alias", "'.'"),
         ({"alias": "1.0.0"}, "alias", "'1.0.0'"),
         ({"alias": "latest"}, "alias", "'latest'"),
+        ({"register_version": "1.2"}, "register_version", "'1.2'"),
+        ({"register_version": "v1.2.0"}, "register_version", "'v1.2.0'"),
+        ({"register_version": "1.02.0"}, "register_version", "'1.02.0'"),
+        ({"register_version": "1.2.0-rc1"}, "register_version", "'1.2.0-rc1'"),
+        ({"register_version": 2}, "register_version", "2"),
+        ({"register_version": "1.2.0", "pipeline": REGISTERS_TWICE}, "register_version", "'1.2.0'"),
         ({"pipeline": [{"name": "..", "kind": "prepare"}]}, "pipeline.0.name", "'..'"),
         ({"register_as": "späte modelle"}, "register_as", "'späte modelle'"),
     ],

@@ -26,9 +26,10 @@ from services.registry.domain.aliases import (
     remove,
     roll_back,
 )
+from services.registry.domain.describing import TAGS_AT_MOST, TooManyTags, describe
 from services.registry.domain.lineage import Artifact, metrics_of, parent_of, purpose_of
 from services.registry.domain.models import RegistryDomain
-from services.registry.domain.registering import OtherPurpose, register, rows_of
+from services.registry.domain.registering import OtherPurpose, VersionRefused, register, rows_of
 from services.registry.domain.state import (
     EARLIER,
     NEWEST,
@@ -38,8 +39,9 @@ from services.registry.domain.state import (
     RegistrationState,
     model_ref,
     move_ref,
+    registration_ref,
 )
-from services.registry.domain.versioning import Version, next_version
+from services.registry.domain.versioning import LINES, Version, next_version
 from services.registry.views import VersionView
 from tests.steps import an_event, request
 
@@ -55,9 +57,9 @@ def a_lineage(job: str = "job-1", **changes: Any) -> Lineage:
     return Lineage.model_validate({**known, **changes})
 
 
-def wanted(lineage: Lineage) -> ModelRegistered:
+def wanted(lineage: Lineage, version: str = "") -> ModelRegistered:
     return ModelRegistered(
-        model="router", version="", artifact=ADAPTER, lineage=lineage, metrics={}, purpose=purpose_of(lineage)
+        model="router", version=version, artifact=ADAPTER, lineage=lineage, metrics={}, purpose=purpose_of(lineage)
     )
 
 
@@ -79,10 +81,10 @@ class RegistryScenario:
         self.ids += 1
         return f"own-{self.ids}"
 
-    def register(self, lineage: Lineage, alias: str | None = "candidate") -> str:
+    def register(self, lineage: Lineage, alias: str | None = "candidate", version: str = "") -> str:
         asked: StepRequested = request(lineage.job_id, "register")
         unit = self.unit(*rows_of(asked, "router", alias))
-        result, decisions = register(asked, "router", alias, wanted(lineage), unit.states)
+        result, decisions = register(asked, "router", alias, wanted(lineage, version), unit.states)
         self.events += [unit.apply(decision) for decision in decisions]
         return result.facts["version"]
 
@@ -100,6 +102,17 @@ class RegistryScenario:
                 model, alias, Target(earlier_version(alias, version, state)), state, change
             )
         )
+
+    def describe(self, job: str, description: str | None = None, **tags: str | None) -> RegistrationState:
+        ref = registration_ref(job, "register")
+        unit = self.unit(MODEL, ref)
+        state = self.rows[ref].state
+        assert isinstance(state, RegistrationState)
+        if decision := describe(state, description, tags, "a person"):
+            self.events.append(unit.apply(decision))
+        described = self.rows[ref].state
+        assert isinstance(described, RegistrationState)
+        return described
 
     @property
     def moves(self) -> list[AliasMove]:
@@ -182,6 +195,41 @@ def test_the_same_step_of_the_same_job_gets_the_version_that_it_has() -> None:
     announced = len(scenario.events)
     assert scenario.register(a_lineage()) == first
     assert len(scenario.events) == announced
+
+
+def test_a_job_names_the_number_of_its_version_and_the_next_follows_from_it() -> None:
+    scenario = RegistryScenario()
+    assert scenario.register(a_lineage("job-1"), version="2.3.0") == "2.3.0"
+    assert scenario.register(a_lineage("job-2")) == "2.3.1"
+    assert scenario.register(a_lineage("job-1"), version="9.9.9") == "2.3.0", "the step has its version"
+    other = a_lineage("job-3", base_model_sha256="c" * 64)
+    assert scenario.register(other, version="1.4.0") == "1.4.0", "a line of a lower number may begin, and go on"
+    assert scenario.register(other.model_copy(update={"job_id": "job-4"}), version="1.4.1") == "1.4.1"
+    assert (scenario.model.highest, scenario.model.lines) == ("2.3.1", {"1": "1.4.1", "2": "2.3.1"})
+    assert scenario.register(a_lineage("job-5")) == "2.3.2", "the comparison is with the highest version"
+
+
+@pytest.mark.parametrize("number", ["1.2.0", "1.1.9", "0.0.1"])
+def test_a_number_that_is_taken_or_below_the_highest_of_its_line_is_refused_with_that(number: str) -> None:
+    scenario = RegistryScenario()
+    for named in ("0.3.0", "1.2.0"):
+        scenario.register(a_lineage(named), version=named)
+    with pytest.raises(VersionRefused) as raised:
+        scenario.register(a_lineage("late"), version=number)
+    reason = raised.value.reason
+    assert (reason.field, reason.value) == ("register_version", repr(number))
+    assert ("is 0.3.0" if number[0] == "0" else "is 1.2.0") in reason.message
+    assert scenario.model.count == 2
+
+
+def test_a_model_remembers_so_many_lines_and_an_older_one_gets_no_version() -> None:
+    scenario = RegistryScenario()
+    for line in range(1, LINES + 2):
+        scenario.register(a_lineage(f"job-{line}"), version=f"{line}.0.0")
+    assert list(scenario.model.lines) == [str(line) for line in range(2, LINES + 2)]
+    with pytest.raises(VersionRefused, match=f"only the last {LINES} lines"):
+        scenario.register(a_lineage("late"), version="1.0.1")
+    assert scenario.register(a_lineage("last"), version="2.0.1") == "2.0.1"
 
 
 def test_an_alias_keeps_its_history() -> None:
@@ -289,6 +337,22 @@ def test_a_model_has_so_many_aliases_at_most_and_those_that_it_has_still_move() 
         scenario.promote("another", "1.0.0")
     scenario.register(a_lineage("job-2"), alias="candidate")
     assert scenario.model.aliases["candidate"] == "1.0.1"
+
+
+def test_a_version_is_described_by_a_text_and_tags_and_is_itself_as_before() -> None:
+    scenario = RegistryScenario()
+    scenario.register(a_lineage())
+    before = scenario.describe("job-1")
+    described = scenario.describe("job-1", "Without the data of 2025.", team="support", reviewed="yes")
+    assert (described.description, described.tags) == ("Without the data of 2025.", {"reviewed": "yes", "team": "support"})
+    assert described.registered == before.registered
+    changed = scenario.describe("job-1", None, reviewed=None, team="sales")
+    assert (changed.description, changed.tags) == ("Without the data of 2025.", {"team": "sales"})
+    told = len(scenario.events)
+    assert scenario.describe("job-1", changed.description, team="sales", absent=None) == changed
+    assert len(scenario.events) == told, "what changes nothing is not announced"
+    with pytest.raises(TooManyTags, match=f"has {TAGS_AT_MOST} at most"):
+        scenario.describe("job-1", None, **{f"tag-{number}": "x" for number in range(TAGS_AT_MOST)})
 
 
 def test_a_move_of_an_earlier_release_has_the_id_of_its_event() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
-from schemas.jobs import StepCancelled, StepCompleted, StepRequested, StepResult, StepStarted
+from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
 from schemas.models import AliasMoved, Lineage, ModelRegistered
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS, TOPIC_OF
@@ -24,11 +24,12 @@ from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
+from services.registry.domain.describing import describe
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.policies import set_policy
 from services.registry.domain.promoting import Decided, Wish, promotion, rollback, rows_needed
-from services.registry.domain.registering import further_rows, register, rows_of
-from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref
+from services.registry.domain.registering import VersionRefused, further_rows, register, rows_of
+from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
 from tests.audit import record
 from tests.explored import examples
 from tests.steps import an_event, cancel, request
@@ -62,7 +63,17 @@ class World:
 
     def step(self) -> None:
         turn = self.chance.choice(
-            (self.ask, self.give_up, self.relay, self.relay, self.consume, self.consume, self.work, self.move)
+            (
+                self.ask,
+                self.give_up,
+                self.relay,
+                self.relay,
+                self.consume,
+                self.consume,
+                self.work,
+                self.move,
+                self.describe,
+            )
         )
         turn()
 
@@ -71,10 +82,15 @@ class World:
         job, attempt = f"job-{self.chance.randrange(JOBS_IN_ALL)}", self.chance.randint(1, ATTEMPTS)
         model = MODEL_NAMES[int(job[-1]) % 2]
         asked = request(
-            job, "register", attempt, kind="register", settings=RegisterSettings(base_model="base", model=model),
+            job, "register", attempt, kind="register",
+            settings=RegisterSettings(base_model="base", model=model, version=self.chance.choice((None, None, None, "0.7.0"))),
             inputs={"adapter": ArtifactRef(uri="/a", sha256="a" * 64, size=1)},
         )  # fmt: skip
-        if asked not in (event.data for event in self.log[JOBS.name]):
+        if (job, attempt) not in (
+            (event.data.job_id, event.data.attempt)
+            for event in self.log[JOBS.name]
+            if isinstance(event.data, StepRequested)
+        ):
             self.log[JOBS.name].append(an_event(asked, seconds=next(self.seconds)))
 
     def give_up(self) -> None:
@@ -121,7 +137,13 @@ class World:
             self.working[ref] = unit.apply(decision(asked, StepStarted, worker="w"))
         else:
             unit = self.unit(ref, *further_rows(asked, model, asked.settings.alias, unit.states))
-            result, decisions = register(asked, model, asked.settings.alias, wanted(asked, model), unit.states)
+            try:
+                result, decisions = register(asked, model, asked.settings.alias, wanted(asked, model), unit.states)
+            except VersionRefused as refused:
+                fault = StepFault(cause="user", message=str(refused), reasons=(refused.reason,))
+                unit.apply(decision(asked, StepFailed, fault=fault), self.working[ref])
+                self.outbox += unit.emitted
+                return
             for made in decisions:
                 unit.apply(made, self.working[ref])
             unit.apply(decision(asked, StepCompleted, result=result), self.working[ref])
@@ -149,6 +171,23 @@ class World:
                 wish = self.wish(ref, alias, self.chance.choice(state.newest), change)
                 self.take(unit, promotion(wish, unit.states))
         self.outbox += unit.emitted
+
+    def describe(self) -> None:
+        """A person describes a version."""
+        made = [
+            row.state for row in self.rows.values() if isinstance(row.state, RegistrationState) and row.state.registered
+        ]
+        if made:
+            state = self.chance.choice(made)
+            assert state.registered is not None
+            told = describe(
+                state, self.chance.choice((None, "good", "")), {"team": self.chance.choice(("a", "b", None))}, "a person"
+            )
+            if told is not None:
+                lineage = state.registered.lineage
+                unit = self.unit(model_ref(state.registered.model), registration_ref(lineage.job_id, lineage.step))
+                unit.apply(told)
+                self.outbox += unit.emitted
 
     def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
         made = (row.state.registered for row in self.rows.values() if isinstance(row.state, RegistrationState))
@@ -201,8 +240,10 @@ def wanted(asked: StepRequested, model: str) -> ModelRegistered:
         job_id=asked.job_id, step=asked.step, requester="r", base_model="base", base_model_sha256=None,
         dataset_sha256="d", configuration={"job": asked.job_id}, results={"prepare": StepResult()},
     )  # fmt: skip
+    assert isinstance(asked.settings, RegisterSettings)
+    version = asked.settings.version or ""
     metrics: dict[str, float | None] = {"quality": float(asked.job_id[-1])}
-    return ModelRegistered(model=model, version="", artifact=asked.inputs["adapter"], lineage=lineage, metrics=metrics)
+    return ModelRegistered(model=model, version=version, artifact=asked.inputs["adapter"], lineage=lineage, metrics=metrics)
 
 
 @settings(max_examples=examples(150))
@@ -251,8 +292,9 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
     seen = Counter[str]()
     for seed in range(60):
         world = World(random.Random(seed))
-        for _ in range(120):
+        for _ in range(150):
             world.step()
+        world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
     wanted_types = {
         "StepRequested.v2",
@@ -260,8 +302,17 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "StepStarted",
         "StepCompleted",
         "StepCancelled",
+        "StepFailed",
         "ModelRegistered",
     }
-    moves = {"ModelPromoted", "ModelRolledBack", "AliasRemoved", "AliasRefused", "GatesChecked", "AliasPolicySet"}
+    moves = {
+        "ModelPromoted",
+        "ModelRolledBack",
+        "AliasRemoved",
+        "AliasRefused",
+        "GatesChecked",
+        "AliasPolicySet",
+        "VersionDescribed",
+    }
     assert wanted_types | moves <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]

@@ -31,7 +31,7 @@ def test_the_readme_names_every_route() -> None:
         for path, methods in PATHS.items()
         for method in methods
     }
-    named = re.findall(r"`((?:GET|POST|PUT|DELETE) /[^`]*)`", Path("README.md").read_text().partition("## HTTP")[2])
+    named = re.findall(r"`((?:GET|POST|PUT|PATCH|DELETE) /[^`]*)`", Path("README.md").read_text().partition("## HTTP")[2])
     assert sorted(named) == sorted(served)
 
 

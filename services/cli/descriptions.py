@@ -1,0 +1,57 @@
+"""`neuroweaver models describe`: says what there is to know about a version, by a text and by tags."""
+
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from services.cli.aliases import By, Json, who
+from services.cli.commands import Commands
+from services.cli.edge import Edge, RequestRefused
+from services.cli.exits import Exit, stop_with
+from services.cli.job_refusal import refused
+from services.cli.output import print_json, print_pairs
+from services.cli.settings import CliSettings
+from services.cli.stack import http_address
+from services.registry.views import VersionView
+
+app = Commands()
+
+
+@app.command(
+    example='neuroweaver models describe support-router@1.0.0 --text "Without the data of 2025." --tag team=support'
+)
+def describe(
+    model_id: Annotated[str, typer.Argument(help="The version.", metavar="NAME[@VERSION|@ALIAS]")],
+    text: Annotated[str | None, typer.Option(help="Its description; default: as before.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag to set; may be given again.", metavar="NAME=VALUE")] = None,
+    untag: Annotated[list[str] | None, typer.Option(help="A tag to remove; may be given again.", metavar="NAME")] = None,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Describe a version by a text and by tags, which `models list --filter` finds. Exit code 4 when it does not exist."""
+    tags: dict[str, str | None] = dict.fromkeys(untag or ())
+    for one in tag or ():
+        name, equals, value = one.partition("=")
+        if not equals or name in tags:
+            stop_with(Exit.USAGE, f"--tag {one} is not NAME=VALUE, or {name} is given twice")
+        tags[name] = value
+    if text is None and not tags:
+        stop_with(Exit.USAGE, "nothing would change; give --text, --tag or --untag")
+    body = {"description": text, "tags": tags, "by": who(by)}
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        try:
+            version = edge.patch(VersionView, f"/models/{quote(model_id, safe='')}", body)
+        except RequestRefused as refusal:
+            refused(refusal, json)
+    if json:
+        print_json(version)
+    else:
+        print_pairs(
+            (("model", version.id), ("description", version.description or None), ("tags", tags_line(version.tags)))
+        )
+
+
+def tags_line(tags: dict[str, str]) -> str | None:
+    """Return tags as one line; None for none."""
+    return ", ".join(f"{name}={value}" for name, value in tags.items()) or None
