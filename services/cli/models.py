@@ -11,7 +11,7 @@ import typer
 from services.chassis.reports.metric_text import metric_texts, metrics_line
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.cli import aliases, comparing, descriptions, policies
+from services.cli import aliases, comparing, descriptions, policies, reproducing
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -25,6 +25,7 @@ app.add_typer(aliases.app)
 app.add_typer(comparing.app)
 app.add_typer(policies.app)
 app.add_typer(descriptions.app)
+app.add_typer(reproducing.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[

@@ -16,6 +16,7 @@ from schemas.topics import JOBS, MODELS, PROGRESS, REQUESTS
 from services.chassis.storage.artifacts.store import ArtifactStore
 from tests.command import ended
 from tests.e2e.system import System, neuroweaver, wait_for
+from tests.front import front
 from tests.harness_tasks import choice_task
 from tests.integration.feedback.endpoint import chat_endpoint, says
 from tests.log import read_all
@@ -203,6 +204,13 @@ async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_comman
         (line,) = [line for line in shown.out.splitlines() if line.startswith("started from")]
         assert origin.partition("@")[0] in line
         assert ended(["models", "try", version, "hello", "--tokens", "2", "--json"], address).code == 0
+    with front({"training": orchestrator.port, "models": registry.port, "comparison": registry.port}) as one:
+        again = ended(
+            ["models", "reproduce", f"{by_command['register_as']}@1.0.0", "--json"], {**address, "NEUROWEAVER_HTTP": one}
+        )
+    assert again.code == 0, again.err
+    assert again.json["equal"] is True, again.json
+    assert again.json["reproduced"] == f"{by_command['register_as']}-reproduced@1.0.0"
 
 
 async def test_a_judge_rewards_a_training_a_task_of_the_harness_measures_it_and_mlflow_records_both(
