@@ -26,8 +26,8 @@ class GateAsked(Gate):
     worse_by: Annotated[_Finite, Field(ge=0)] | None = Field(
         default=None, description="By how much the metric may be worse than that of the version which the alias names."
     )
-    rows: Annotated[WholeOrNone, Field(ge=1, le=ROWS_AT_MOST)] = Field(
-        default=None, description="Least number of rows that the metric was measured on."
+    rows: WholeOrNone = Field(
+        default=None, ge=1, le=ROWS_AT_MOST, description="Least number of rows that the metric was measured on."
     )
     agreement: Annotated[Real, Field(ge=0, le=1)] | None = Field(
         default=None, description="Least agreement of the judge with the rules in the label steps of the job."
