@@ -28,6 +28,7 @@ UNSAID = (
     r"^POST /api/v1/projections/[a-z]+/rebuild$",  # which tables a projection has
     r"^GET /api/v1/training\?.*cursor=", r"^GET /api/v1/models\?.*cursor=",  # what a cursor is: only its giver knows
     r"^GET /api/v1/models\?.*filter=",  # the grammar of a condition
+    r"^PUT /api/v1/models/[^/]+/aliases/[^/]+/policy$",  # that a gate has one of two bounds
     r"^GET /api/v1/dead-letters/[a-z]+\?.*after=",  # how large the numbers in a place are
 )  # fmt: skip
 """Requests of which a schema cannot say whether they are valid: they may be refused, as 422 and in words."""
