@@ -488,6 +488,10 @@ async def test_without_pyarrow_the_commands_say_how_to_get_it(
         verify_export(tmp_path)
 
 
+_POOLS = list[pa.MemoryPool]()
+"""Pools that were used: a buffer refers to its pool without holding it, and what frees it later would find nothing."""
+
+
 async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, unique: Unique, tmp_path: Path) -> None:
     """Eight times the records take no more of Python's or of Arrow's memory, in export, verification or replay."""
     limit = ChunkLimit(records=150)
@@ -497,6 +501,7 @@ async def test_memory_is_bounded_by_a_chunk_whatever_the_log_holds(kafka: str, u
         await fill(kafka, topic, count, size=3000)
         folder = tmp_path / topic
         pool = pa.proxy_memory_pool(pa.system_memory_pool())
+        _POOLS.append(pool)
         before = pa.default_memory_pool()
         pa.set_memory_pool(pool)
         tracemalloc.start()
