@@ -6,7 +6,7 @@ https://www.rfc-editor.org/rfc/rfc6962#section-2.1
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Literal
 
@@ -79,20 +79,26 @@ def audit_paths(leaves: Iterable[bytes], indexes: Iterable[int], size: int) -> t
     if out := [index for index in wanted if not 0 <= index < size]:
         raise ValueError(f"leaf {out[0]} does not exist among {size}")
     paths: dict[int, list[Sibling]] = {index: [] for index in wanted}
-    hashes = iter(leaves)
-
-    def root(start: int, end: int) -> bytes:
-        inside = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
-        if not inside or end - start == 1:
-            return _root_of_next(hashes, end - start, size)
-        middle = _middle(start, end)
-        left, right = root(start, middle), root(middle, end)
-        for index in inside:
-            paths[index].append(_sibling("right", right) if index < middle else _sibling("left", left))
-        return node_hash(left, right)
-
-    found = root(0, size)
+    found = _root(iter(leaves), wanted, paths, (0, size), size)
     return found, {index: tuple(path) for index, path in paths.items()}
+
+
+def _root(
+    hashes: Iterator[bytes], wanted: Sequence[int], paths: Mapping[int, list[Sibling]], span: tuple[int, int], size: int
+) -> bytes:
+    """Return the root of the next hashes, which are the leaves `span`, and add what belongs to the paths of those `wanted` in it.
+
+    It is no inner function: that would refer to itself, and keep the file open from which the hashes come.
+    """
+    start, end = span
+    inside = wanted[bisect_left(wanted, start) : bisect_left(wanted, end)]
+    if not inside or end - start == 1:
+        return _root_of_next(hashes, end - start, size)
+    middle = _middle(start, end)
+    left, right = (_root(hashes, wanted, paths, part, size) for part in ((start, middle), (middle, end)))
+    for index in inside:
+        paths[index].append(_sibling("right", right) if index < middle else _sibling("left", left))
+    return node_hash(left, right)
 
 
 def _root_of_next(hashes: Iterator[bytes], count: int, size: int) -> bytes:

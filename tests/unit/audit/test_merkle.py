@@ -1,6 +1,8 @@
 """Roots and proofs are those of RFC 6962: the vectors of Certificate Transparency, and what must hold for any tree."""
 
+import gc
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -136,3 +138,21 @@ def test_a_path_is_not_made_for_a_leaf_that_is_not_there_or_from_too_few_leaves(
         audit_path([], 3, 3)
     with pytest.raises(ValueError, match="fewer than 4"):
         audit_path(map(leaf_hash, LEAVES[:3]), 0, 4)
+
+
+def test_whoever_gives_the_leaves_is_let_go_at_once() -> None:
+    """A file from which they come is closed then, and not when the garbage collector finds it."""
+    closed = []
+
+    def leaves() -> Iterator[bytes]:
+        try:
+            yield from map(leaf_hash, LEAVES)
+        finally:
+            closed.append(True)
+
+    gc.disable()
+    try:
+        audit_path(leaves(), 1, len(LEAVES))
+        assert closed
+    finally:
+        gc.enable()
