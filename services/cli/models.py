@@ -45,7 +45,7 @@ def list_models(
         str | None,
         typer.Option(
             "--filter",
-            help='Only versions that meet this condition, such as "metrics.exact_match >= 0.9 AND alias IS NULL".',
+            help='Only versions that meet this condition, such as "metrics.exact_match >= 0.9 AND metrics.rows > 40".',
             metavar="CONDITION",
         ),
     ] = None,

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from schemas.base import in_calendar
+from services.registry.search import statements
 from services.registry.search.tokens import FilterFault, Token
 
 COMPARISONS = {"=": "=", "!=": "<>", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -34,12 +35,11 @@ class Column(NamedTuple):
 
 
 TIME = "registered_at"
-_ALIASES = "SELECT {} FROM model m, jsonb_array_elements_text(m.named -> r.version) AS a(alias) WHERE m.key = r.model"
 COLUMNS: Mapping[str, Column] = {
     "id": Column("text", "(r.model || '@' || r.version)"),
     "name": Column("text", "r.model"),
     "version": Column("version", "r.version"),
-    "purpose": Column("text", "coalesce(r.purpose, 'answers')"),
+    "purpose": Column("text", statements.PURPOSE),
     TIME: Column(_TIME, "r.registered_at"),
     "alias": Column(_ALIAS, "alias"),
     **{
@@ -50,12 +50,11 @@ COLUMNS: Mapping[str, Column] = {
 INDEXED = ("job_id", "started_from", "dataset_sha256", "name", "requester", "base_model")
 """The columns whose index leads to the versions with one value; the earlier ones lead to fewer versions as a rule."""
 _KEYED: Mapping[str, Column] = {
-    "tags": Column("text", "(r.tags ->> CAST({} AS text))"),
-    "metrics": Column(_NUMBER, "CAST(r.metrics ->> CAST({} AS text) AS float8)"),
+    "tags": Column("text", statements.TAG),
+    "metrics": Column(_NUMBER, statements.METRIC),
 }
 _VALUES = {"text": "text", "version": "text", _ALIAS: "text", _NUMBER: "float8", _TIME: "timestamptz"}
 _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){2}")
-_NUMBERS = "CAST(string_to_array({}, '.') AS numeric[])"
 
 
 def column_of(token: Token) -> Column:
@@ -80,9 +79,9 @@ def comparison(column: Column, name: Token, sign: Token, value: Token) -> Condit
     if column.kind == "version" and sign.text not in _EQUAL:
         if not _VERSION.fullmatch(asked):
             raise FilterFault(value, f"{name.text} is compared with a version", "write one as '1.2.0'")
-        text = _NUMBERS.format(column.sql)
-        return Condition(f"{text} {operator} {_NUMBERS.format('CAST({} AS text)')}", (asked,))
-    found = _of(column, f"{operator} CAST({{}} AS {_VALUES[column.kind]})", asked)
+        ours, theirs = statements.numbers(column.sql), statements.numbers(statements.value("text"))
+        return Condition(f"{ours} {operator} {theirs}", (asked,))
+    found = _of(column, f"{operator} {statements.value(_VALUES[column.kind])}", asked)
     led = (sign.text == "=" and name.text in INDEXED) or (sign.text != "!=" and name.text == TIME)
     return found._replace(narrows=name.text if led else "")
 
@@ -90,14 +89,14 @@ def comparison(column: Column, name: Token, sign: Token, value: Token) -> Condit
 def among(column: Column, name: Token, values: Sequence[Token]) -> Condition:
     """Return the condition that the column has one of the values. Raises FilterFault."""
     asked = [_value(column, name, value) for value in values]
-    return _of(column, f"= ANY(CAST({{}} AS {_VALUES[column.kind]}[]))", asked)
+    return _of(column, statements.one_of(_VALUES[column.kind]), asked)
 
 
 def absent(column: Column) -> Condition:
     """Return the condition that the column has no value."""
     if column.kind == _ALIAS:
-        return Condition(f"NOT EXISTS ({_ALIASES.format('1')})")
-    return Condition(f"{column.sql} IS NULL", column.key)
+        return Condition(statements.no_alias())
+    return Condition(statements.without(column.sql), column.key)
 
 
 def _like(column: Column, name: Token, sign: Token, value: Token) -> Condition:
@@ -108,7 +107,7 @@ def _like(column: Column, name: Token, sign: Token, value: Token) -> Condition:
         raise FilterFault(
             value, "a pattern cannot end with \\, which says that the next sign is meant as it is", "write \\\\"
         )
-    return _of(column, "LIKE CAST({} AS text)", pattern)
+    return _of(column, f"LIKE {statements.value('text')}", pattern)
 
 
 def _of(column: Column, test: str, value: Any) -> Condition:
@@ -116,7 +115,7 @@ def _of(column: Column, test: str, value: Any) -> Condition:
         return Condition(f"{column.sql} {test}", (*column.key, value))
     if test.startswith("<>"):
         return Condition(f"NOT ({_of(column, test.replace('<>', '='), value).sql})", (value,))
-    return Condition(f"coalesce(({_ALIASES.format(f'bool_or(alias {test})')}), false)", (value,))
+    return Condition(statements.some_alias(test), (value,))
 
 
 def _value(column: Column, name: Token, token: Token) -> Any:

@@ -100,7 +100,7 @@ class _Reading:
                 found = absent(column)
             case _:
                 message = f"an operator must follow the column {name.text}"
-                raise FilterFault(sign, message, f"use one of {', '.join(COMPARISONS)}, LIKE, IN, IS NULL")
+                raise FilterFault(sign, message, f"use one of {', '.join(COMPARISONS)}, LIKE, IN, IS")
         return _not(found) if negated else found
 
     def _values(self) -> list[Token]:
