@@ -14,6 +14,7 @@ from services.cli.job_refusal import refused
 from services.cli.output import print_json, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import model_path
 from services.registry.domain.state import AliasMove
 from services.registry.views import AliasesView, MovePage
 
@@ -148,11 +149,6 @@ def who(by: str | None) -> str:
 def if_match(sequence: int | None) -> dict[str, str]:
     """Return the header that refuses a change if another followed `sequence`."""
     return {} if sequence is None else {"If-Match": f'"{sequence}"'}
-
-
-def model_path(name: str) -> str:
-    """Return the route of a model."""
-    return f"/models/{quote(name, safe='')}"
 
 
 def alias_path(name: str, alias: str) -> str:

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import quote
 
 from schemas.models import is_whole
 from schemas.recipes.feedback import JudgeSettings
 from schemas.versions import version_reference
 from services.chassis.executor.folders import cache_of
-from services.chassis.storage.artifacts.errors import ArtifactCorrupt
-from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import ReferenceFault, folder_digest, require_inside, resolve, resolve_model
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.settings import SourceSettings
@@ -17,6 +14,7 @@ from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import files_of, version_of
 from services.registry.views import VersionView
 
 
@@ -45,7 +43,7 @@ def local_base(reference: str, field: str = "base_model", code: Exit = Exit.USAG
     while version_reference(reference) is not None:
         version = _registered(reference, cli)
         if is_whole(version.artifact, version.lineage):
-            return LocalBase(_fetched(version, cli), cache, allowed, version.artifact.sha256)
+            return LocalBase(files_of(version, cli), cache, allowed, version.artifact.sha256)
         reference = version.lineage.base_model
     try:
         return LocalBase(resolve_model(reference, cache, allowed), cache, allowed)
@@ -83,11 +81,4 @@ def _base_of_reward_model(reference: str, field: str) -> str:
 
 def _registered(reference: str, cli: CliSettings) -> VersionView:
     with http_address(cli) as address, Edge(address) as edge:
-        return edge.get(VersionView, f"/models/{quote(reference, safe='')}")
-
-
-def _fetched(version: VersionView, cli: CliSettings) -> Path:
-    try:
-        return ArtifactStore(version.artifact.uri).fetch(version.artifact, cli.cache)
-    except ArtifactCorrupt as error:
-        stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
+        return version_of(edge, reference)

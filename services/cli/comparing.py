@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -14,6 +13,7 @@ from services.cli.job_refusal import job_path, refused
 from services.cli.output import print_json, print_line, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import model_path
 from services.registry.comparing.comparison import ComparedMetric, Comparison, MeasuredValue
 from services.registry.comparing.recommendation import Recommendation
 
@@ -56,7 +56,7 @@ def recommend(
     """Recommend a version for a goal, with reasons and what was not measured. Exit code 4 when the model does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
-            found = edge.get(Recommendation, f"/models/{quote(name, safe='')}/recommendation", goal=goal, metric=metric)
+            found = edge.get(Recommendation, f"{model_path(name)}/recommendation", goal=goal, metric=metric)
         except RequestRefused as refusal:
             refused(refusal, json)
     if json:
@@ -77,12 +77,7 @@ def recommend(
 
 def _cost(edge: Edge, job_id: str) -> dict[str, Any] | None:
     """Return what the job used; None if it is unknown here."""
-    try:
-        job = edge.get(dict[str, Any], job_path(job_id))
-    except RequestRefused as refusal:
-        if refusal.status == 404:
-            return None
-        raise
+    job = edge.find(dict[str, Any], job_path(job_id)) or {}
     usage = job.get("usage")
     return usage if isinstance(usage, dict) else None
 

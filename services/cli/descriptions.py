@@ -1,7 +1,6 @@
 """`neuroweaver models describe`: says what there is to know about a version, by a text and by tags."""
 
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
@@ -13,6 +12,7 @@ from services.cli.job_refusal import refused
 from services.cli.output import print_json, print_pairs
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import model_path
 from services.registry.views import VersionView
 
 app = Commands()
@@ -41,7 +41,7 @@ def describe(
     body = {"description": text, "tags": tags, "by": who(by)}
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
-            version = edge.patch(VersionView, f"/models/{quote(model_id, safe='')}", body)
+            version = edge.patch(VersionView, model_path(model_id), body)
         except RequestRefused as refusal:
             refused(refusal, json)
     if json:

@@ -107,6 +107,15 @@ class Edge:
                 break
         return found
 
+    def find(self, view: type[_T], path: str) -> _T | None:
+        """Send a GET as `get` does; return None for what does not exist."""
+        try:
+            return self.get(view, path)
+        except RequestRefused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
     def text(self, path: str) -> str:
         """Send a GET and return the answer's text."""
         answer = self._http.get(path)

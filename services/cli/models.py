@@ -4,20 +4,19 @@ import shutil
 import uuid
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from services.chassis.reports.metric_text import metric_texts, metrics_line
-from services.chassis.storage.artifacts.errors import ArtifactCorrupt
-from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli import aliases, comparing, descriptions, policies, reproducing
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
+from services.cli.job_refusal import job_path
 from services.cli.output import print_json, print_pairs, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import files_of, version_of
 from services.registry.views import VersionPage, VersionSummary, VersionView
 
 app = Commands()
@@ -72,7 +71,7 @@ def list_models(
 def show(model_id: ModelId, json: Json = False) -> None:
     """Show a version with its lineage. Exit code 4 when it does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        version = _find(edge, model_id)
+        version = version_of(edge, model_id)
     if json:
         print_json(version)
     else:
@@ -90,8 +89,8 @@ def download(
         stop_with(Exit.USAGE, f"{folder} exists already; name a new folder")
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
-        version = _find(edge, model_id)
-    fetched = _fetch(version, settings)
+        version = version_of(edge, model_id)
+    fetched = files_of(version, settings)
     beside = folder.parent / f".{folder.name}.{uuid.uuid4().hex}"
     try:
         shutil.copytree(fetched, beside)
@@ -122,21 +121,17 @@ def try_model(
         stop_with(Exit.USAGE, "TEXT is empty; give the model a prompt")
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
-        version = _find(edge, model_id)
+        version = version_of(edge, model_id)
         if _scores(version):
             what = f"{version.id} is a reward model: it scores answers and writes none"
             stop_with(Exit.FAILED, f"{what}; name it as feedback.judge.reward_model of a job")
         prompt = _system_prompt(edge, version) if system is None else system
     say(f"loading {version.id}")
-    reply = answer(version, _fetch(version, settings), question, prompt, tokens)
+    reply = answer(version, files_of(version, settings), question, prompt, tokens)
     if json:
         print_json({"id": version.id, "text": question, "answer": reply})
     else:
         print_text(reply)
-
-
-def _find(edge: Edge, model_id: str) -> VersionView:
-    return edge.get(VersionView, f"/models/{quote(model_id, safe='')}")
 
 
 def _scores(version: VersionView) -> bool:
@@ -145,22 +140,9 @@ def _scores(version: VersionView) -> bool:
 
 def _system_prompt(edge: Edge, version: VersionView) -> str | None:
     """Return the system prompt of the job that made the version; None if it has none, or the job is unknown here."""
-    try:
-        job = edge.get(dict[str, Any], f"/training/{quote(version.lineage.job_id, safe='')}")
-    except RequestRefused as refusal:
-        if refusal.status == 404:
-            return None
-        raise
+    job = edge.find(dict[str, Any], job_path(version.lineage.job_id)) or {}
     prompt = ((job.get("request") or {}).get("dataset") or {}).get("system_prompt")
     return prompt if isinstance(prompt, str) else None
-
-
-def _fetch(version: VersionView, settings: CliSettings) -> Path:
-    """Return the version's files after checking their digests; ends the command if they differ from what was registered."""
-    try:
-        return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
-    except ArtifactCorrupt as error:
-        stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
 
 
 def _row(version: VersionSummary) -> tuple[object, ...]:

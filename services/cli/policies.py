@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from schemas.gates import AliasPolicy, Gate
-from services.cli.aliases import Alias, By, Json, ModelName, Sequence, Why, alias_path, if_match, model_path, who
+from services.cli.aliases import Alias, By, Json, ModelName, Sequence, Why, alias_path, if_match, who
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -15,6 +15,7 @@ from services.cli.job_refusal import refused
 from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import model_path
 from services.registry.policy_views import CheckPage, PolicyView
 
 app = Commands()

@@ -1,15 +1,12 @@
 """`neuroweaver models reproduce`: runs the job of a version again from its request, and measures how far the result is from it."""
 
 import uuid
-from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from pydantic import Field
 
 from schemas.base import Frozen, Name
-from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -19,6 +16,7 @@ from services.cli.job_watch import followed, wait_until_read
 from services.cli.output import err, print_json, print_line, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
+from services.cli.versions import files_of, version_of
 from services.orchestrator.views import JobDetail, JobView
 from services.registry.comparing.comparison import Comparison
 from services.registry.views import VersionView
@@ -53,7 +51,7 @@ def reproduce(
     """Run a version's job again under a new id and compare what it makes. Exit code 0 when the weights are equal, 1 when not."""
     settings = CliSettings()
     with http_address(settings) as address, Edge(address) as edge:
-        first = edge.get(VersionView, f"/models/{quote(version, safe='')}")
+        first = version_of(edge, version)
         request = _again(edge, first, register_as or f"{first.name}-reproduced"[:_NAME_AT_MOST])
         try:
             started = edge.post(JobView, "/training/start", request)
@@ -66,7 +64,7 @@ def reproduce(
                 Exit.FAILED,
                 f"job {job.job_id} is {job.status}, so nothing can be compared; see `neuroweaver jobs show {job.job_id}`",
             )
-        second = edge.get(VersionView, f"/models/{job.model}@{job.version}")
+        second = version_of(edge, f"{job.model}@{job.version}")
         comparison = edge.get(Comparison, "/comparison", versions=f"{first.id},{second.id}")
     found = _measured(first, second, comparison, settings)
     if json:
@@ -79,12 +77,7 @@ def reproduce(
 def _again(edge: Edge, version: VersionView, register_as: Name) -> dict[str, Any]:
     """Return the request of the job that made a version, under a new id and pinned to the version that it started from."""
     lineage = version.lineage
-    try:
-        job = edge.get(JobDetail, job_path(lineage.job_id))
-    except RequestRefused as refusal:
-        if refusal.status != 404:
-            raise
-        job = None
+    job = edge.find(JobDetail, job_path(lineage.job_id))
     if job is None or job.request is None:
         stop_with(Exit.FAILED, f"the request of job {lineage.job_id}, which made {version.id}, is not known here")
     request = job.request.model_dump(mode="json", exclude_unset=True)
@@ -102,16 +95,12 @@ def _measured(first: VersionView, second: VersionView, comparison: Comparison, s
         from services.trainer.modelling.distance import distance
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to compare weights on this machine, pip install 'neuroweaver[trainer]'")
-    one, other = (_fetched(view, settings) for view in (first, second))
+    one, other = (files_of(view, settings) for view in (first, second))
     found = distance(one, other)
     return Reproduction(
         equal=False, same_weights=found.largest == 0 and not found.only_one, largest_difference=found.largest,
         tensor=found.tensor or None, only_one=found.only_one, **told,
     )  # fmt: skip
-
-
-def _fetched(version: VersionView, settings: CliSettings) -> Path:
-    return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
 
 
 def _print(found: Reproduction) -> None:

@@ -12,7 +12,6 @@ from services.registry.comparing.change import change, lower_is_better
 from services.registry.views import VersionView
 
 FEWEST, MOST = 2, 5
-_NOT_COMPARED = "measured on other data"
 
 
 class MeasuredValue(Frozen):
@@ -169,4 +168,4 @@ def _remarks(views: Sequence[VersionView], same: Sequence[bool]) -> Iterator[str
         if not view.evaluated:
             yield f"{view.id} was not evaluated before its registration"
         elif not is_same:
-            yield f"{view.id} was {_NOT_COMPARED} than {views[0].id}, so their metrics are shown and not compared"
+            yield f"{view.id} was measured on other data than {views[0].id}, so their metrics are shown and not compared"

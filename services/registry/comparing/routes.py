@@ -10,6 +10,7 @@ from services.chassis.executor.folders import cache_of
 from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath, Text
+from services.registry.alias_api import no_model
 from services.registry.comparing.answers import ANSWERS_AT_MOST, StoredAnswers
 from services.registry.comparing.comparison import FEWEST, MOST, Comparison, compared
 from services.registry.comparing.recommendation import Goal, Recommendation, recommended
@@ -80,7 +81,7 @@ def comparing_router(runtime: Runtime) -> APIRouter:
         weights = _weights(goal)
         found = await models.recent(name, _CONSIDERED)
         if not found:
-            raise Problem(404, "Not found", f"no model {name!r} is registered; GET /api/v1/models lists those that are")
+            raise no_model(name)
         return recommended(name, [stored_version(one) for one in found], weights, metric)
 
     return api

@@ -255,5 +255,5 @@ def check_ref(check: str) -> Ref:
 
 
 def move_of_step(job_id: str, step: str) -> str:
-    """Return the id of the move that a job's step makes."""
-    return f"{job_id}/{step}"
+    """Return the id of the move that a job's step makes: the key of its version."""
+    return registered_by(job_id, step)

@@ -1,0 +1,29 @@
+"""Finds a registered version over HTTP, and brings its files with proof of every byte."""
+
+from pathlib import Path
+from urllib.parse import quote
+
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt
+from services.chassis.storage.artifacts.store import ArtifactStore
+from services.cli.edge import Edge
+from services.cli.exits import Exit, stop_with
+from services.cli.settings import CliSettings
+from services.registry.views import VersionView
+
+
+def model_path(model_id: str) -> str:
+    """Return the route of a model, or of the version that `model_id` names."""
+    return f"/models/{quote(model_id, safe='')}"
+
+
+def version_of(edge: Edge, model_id: str) -> VersionView:
+    """Return the version that `model_id` names. Raises RequestRefused."""
+    return edge.get(VersionView, model_path(model_id))
+
+
+def files_of(version: VersionView, settings: CliSettings) -> Path:
+    """Return the version's files after checking their digests; ends the command if they differ from what was registered."""
+    try:
+        return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
+    except ArtifactCorrupt as error:
+        stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
