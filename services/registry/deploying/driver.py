@@ -1,0 +1,103 @@
+"""The port between a deployment and whatever serves its versions: what is wanted of a slot, and what a driver sees there.
+
+The reconciler calls a driver with targets and reads what the driver observes; it never waits for a model to load. A driver keeps no
+memory over a restart of the registry: after one, `ensure` is called again for every slot that is wanted.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, Protocol
+
+from schemas.artifacts import ArtifactRef
+from schemas.lines import Message
+
+Slot = Literal["active", "target"]
+"""The place of a version in a deployment: active answers callers, target is being rolled out."""
+ServingState = Literal["starting", "ready", "failed", "draining"]
+"""starting: it is loaded, probed, or restarted after it died; ready: it answered a request a moment ago; failed: it does not serve, for
+the reason given, and the driver tries again only where that can help; draining: it answers what it has begun and takes nothing new."""
+READY = "Ready"
+"""The reason of a slot in state `ready`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A question whose greedy answer an evaluation of the version recorded."""
+
+    messages: tuple[Message, ...]
+    answer: str
+    max_tokens: int
+    """The most tokens that the evaluation let the answer have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one slot of a deployment has to serve."""
+
+    deployment: str
+    slot: Slot
+    model: str
+    version: str
+    artifact: ArtifactRef
+    kind: str
+    """`adapter` or `model`, as in ModelRegistered."""
+    base_model: str
+    """Reference of the base model, as in Lineage; of a whole model that of the model it began as, which is not read."""
+    base_model_sha256: str | None
+    """Digest of the base model's files, as in Lineage; None if nobody recorded it, so that any base is taken."""
+    probe: Probe | None = None
+    """None: no recorded answer is compared; all other checks are made."""
+
+    @property
+    def served(self) -> str:
+        """The name under which the version is asked: the `model` of a request to the address of its slot."""
+        return f"{self.model}@{self.version}"
+
+    @property
+    def place(self) -> tuple[str, Slot]:
+        """Deployment and slot, of which a driver serves one target at a time."""
+        return self.deployment, self.slot
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a driver sees of one slot."""
+
+    deployment: str
+    slot: Slot
+    served: str
+    """`model@version`."""
+    sha256: str
+    """Digest of the artifact that is served, or would be."""
+    state: ServingState
+    reason: str
+    """One word in CamelCase. ready: Ready. starting: Starting, Verifying, Loading, Probing, Restarting. failed: DigestMismatch,
+    ArtifactMissing, BaseMissing, WrongBase, Unloadable, OutOfMemory, PortTaken, NotAnswering, EmptyAnswer, SameAsBase, AnswerDiffers,
+    DriverUnavailable. draining: Draining."""
+    message: str
+    """What happened, and what to do about it; empty when ready."""
+    address: str | None
+    """The `http://` URL of its server, without a path; None unless it is ready or draining."""
+    since: datetime
+    """When it came into this state for this reason."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that a request to the address needs; one is a secret, which no event and no log may contain."""
+
+
+class Driver(Protocol):
+    """Serves targets. Its methods are called by one reconciler, in one event loop, and raise no fault of a target: `observed` tells it."""
+
+    async def ensure(self, target: Target) -> None:
+        """Serve a target in its slot; return at once. It does nothing if the slot serves or starts it already, tries once more if it
+        failed, and replaces another target of the slot."""
+
+    async def observed(self) -> Sequence[Observed]:
+        """Return every slot that was ensured and is not yet removed, ordered by deployment and slot."""
+
+    async def remove(self, deployment: str, slot: Slot, drain_seconds: float) -> None:
+        """Stop serving a slot; return at once. What it has begun to answer has `drain_seconds` to end. Nothing happens if the slot is
+        empty."""
+
+    async def close(self) -> None:
+        """Stop everything that is served, and return when it is."""
