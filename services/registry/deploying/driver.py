@@ -12,8 +12,9 @@ from typing import Literal, Protocol
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Message
 
-Slot = Literal["active", "target"]
-"""The place of a version in a deployment: active answers callers, target is being rolled out."""
+Slot = str
+"""The name of a place of a deployment, one for each of its generations, such as `g3`: to a driver it is only a key. Which place answers
+callers, and which is being rolled out, only the deployment knows, so that nothing moves from one place to another at a switch."""
 ServingState = Literal["starting", "ready", "failed", "draining"]
 """starting: it is loaded, probed, or restarted after it died; ready: it answered a request a moment ago; failed: it does not serve, for
 the reason given, and the driver tries again only where that can help; draining: it answers what it has begun and takes nothing new."""
