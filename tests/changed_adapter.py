@@ -7,9 +7,9 @@ import torch
 from schemas.artifacts import ArtifactRef
 from schemas.recipes.lora import LoraSettings
 from services.chassis.storage.artifacts.store import ArtifactStore
+from services.language_models.chat_format.chat import Chat
 from services.trainer.modelling.adapter import new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat
 
 
 def changed_adapter(home: Path, base: Path) -> ArtifactRef:

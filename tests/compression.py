@@ -20,9 +20,9 @@ def made_adapter(home: Path, base: Path, scale: float = 0.5, quantization: str =
     """
     import torch
 
+    from services.language_models.chat_format.chat import Chat
     from services.trainer.modelling.adapter import new_adapter, write_adapter
     from services.trainer.modelling.base import load_base
-    from services.trainer.modelling.chat import Chat
 
     loaded = load_base(base, torch.float32, torch.device("cpu"), quantization=quantization)
     adapted = new_adapter(loaded, LoraSettings(rank=4, **lora), seed=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.lines import Message, Row
-from services.trainer.modelling.chat import Chat, Tokens
+from services.language_models.chat_format.chat import Chat, Tokens
 from tests.tiny_tokenizers import bytes_tokenizer, llama2_tokenizer
 
 

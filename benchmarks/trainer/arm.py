@@ -87,11 +87,11 @@ def bare(method: str, steps: int, precision: str, base: Path, home: Path, clock:
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
+    from services.language_models.chat_format.chat import Chat, Tokens
     from services.language_models.precision import compute_dtype, use_physical_cores
     from services.trainer.engine.schedule import batch_of, by_length
     from services.trainer.modelling.adapter import new_adapter
     from services.trainer.modelling.base import load_base
-    from services.trainer.modelling.chat import Chat, Tokens
 
     use_physical_cores()
     cpu = torch.device("cpu")

@@ -12,8 +12,8 @@ def answer(version: VersionView, files: Path, question: str, system: str | None,
     try:
         from schemas.lines import Message
         from services.chassis.executor.child import UserFault
+        from services.language_models.chat_format.chat import ChatFault
         from services.trainer import answer as trainer
-        from services.trainer.modelling.chat import ChatFault
         from services.trainer.modelling.four_bits import without_bitsandbytes
     except ImportError as error:
         stop_with(Exit.FAILED, f"{error}: to try models on this machine, pip install 'neuroweaver[trainer]'")

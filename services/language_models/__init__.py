@@ -1,4 +1,4 @@
-"""Loads models, chooses their precision, applies chat templates, pads batches and scores chats for trainer and local judges.
+"""Loads models, chooses their precision, converts chats to tokens, generates answers and scores chats, for trainer, local judges and server.
 
 It depends on torch and on no service.
 """

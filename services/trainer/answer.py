@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.lines import Message
+from services.language_models.chat_format.chat import Chat
+from services.language_models.generation import SamplingParams, generate
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import SamplingParams, generate
 from services.trainer.modelling.stored_model import load_whole
 
 

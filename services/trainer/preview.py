@@ -11,10 +11,10 @@ from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.sources.allowed import AllowedSources
+from services.language_models.chat_format.chat import Chat, ChatFault, Tokens
 from services.trainer.data.layouts import Learns
 from services.trainer.data.prepared import Prepared, prepare_rows
 from services.trainer.data.sources import read
-from services.trainer.modelling.chat import Chat, ChatFault, Tokens
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 _BYTES_AT_MOST = 4

@@ -8,10 +8,10 @@ import torch
 
 from schemas.lines import Message, Row
 from services.chassis.executor.child import Context
+from services.language_models.chat_format.chat import Chat, ChatFault
 from services.language_models.precision import compute_dtype
 from services.trainer.compression.proof import logits_of, probes
 from services.trainer.modelling.architecture import context_length
-from services.trainer.modelling.chat import Chat, ChatFault
 from services.trainer.modelling.latency import latency_ms
 from services.trainer.steps.metrics import loss_metrics
 from services.trainer.steps.references import reference_losses

@@ -10,9 +10,9 @@ from schemas.lines import Split
 from schemas.reasons import Reason, shown
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.tokens import answers_of
 from services.trainer.data.bad_rows import BadRows, Places, rows_are
 from services.trainer.data.sameness import Sameness, SeenRows
-from services.trainer.modelling.tokens import answers_of
 
 _REMARKS_AT_MOST = 50
 

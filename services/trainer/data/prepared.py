@@ -12,6 +12,8 @@ from schemas.lines import Judged, Message, Preference, Row, Split, held_out_pair
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
 from services.chassis.storage.json_lines import json_line
+from services.language_models.chat_format.chat import Chat, ChatFault, Tokens
+from services.language_models.chat_format.tokens import answers_of
 from services.trainer.data.columns import RowFault
 from services.trainer.data.findings import RowFindings
 from services.trainer.data.layouts import Learns, RowReading, reading_of
@@ -20,8 +22,6 @@ from services.trainer.data.raw import RawRow
 from services.trainer.data.remarks import remarks
 from services.trainer.data.sources import Source
 from services.trainer.data.splitting import prompt_key, split_of
-from services.trainer.modelling.chat import Chat, ChatFault, Tokens
-from services.trainer.modelling.tokens import answers_of
 
 _BATCH = 500
 _LOOKED_AT = 100

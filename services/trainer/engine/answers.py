@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from trl import KTOTrainer
 
+from services.language_models.chat_format.chat import Chat
 from services.trainer.engine.padded import padded
 from services.trainer.engine.reference import FixedReference, reference_columns
-from services.trainer.modelling.chat import Chat
 
 _REFERENCES = ("ref_logps", "ref_KL_logps")
 _LEAST_SIZE = 2

@@ -5,8 +5,8 @@ from typing import Any
 
 from trl import DistillationTrainer
 
+from services.language_models.chat_format.chat import Chat
 from services.trainer.engine.own_sampling import OwnSampling, Sample
-from services.trainer.modelling.chat import Chat
 
 
 class TeachingTrainer(OwnSampling, DistillationTrainer):  # type: ignore[misc]  # TRL has no types

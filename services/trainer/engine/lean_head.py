@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from services.trainer.modelling.head import head_reads
+from services.language_models.head import head_reads
 
 _UNSUPERVISED = -100
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from trl import DPOTrainer
 
+from services.language_models.chat_format.chat import Chat
 from services.trainer.engine.padded import padded
 from services.trainer.engine.reference import FixedReference, reference_columns
-from services.trainer.modelling.chat import Chat
 
 _SFT = "sft"
 _PLACEHOLDER = "sigmoid"

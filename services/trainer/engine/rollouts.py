@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from trl import GRPOTrainer, RLOOTrainer
 
+from services.language_models.chat_format.chat import Chat
 from services.trainer.engine.own_sampling import OwnSampling, Sample, without_dropout
-from services.trainer.modelling.chat import Chat
 
 Score = Callable[[Sequence[int], Sequence[str]], list[float | None]]
 """Rewards of answers to rows with these numbers, in the order of the answers; None for one that could not be computed."""

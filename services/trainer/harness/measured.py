@@ -13,10 +13,10 @@ from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context
 from services.chassis.storage.json_lines import json_line
+from services.language_models.chat_format.chat import Chat
 from services.trainer.harness.library import harness_version
 from services.trainer.harness.samples import shown_samples
 from services.trainer.harness.stored import FOLDER, StoredTask, stored_tasks
-from services.trainer.modelling.chat import Chat
 from services.trainer.steps.intervals import Interval, interval, interval_of
 
 

@@ -10,15 +10,15 @@ from lm_eval.models.utils import postprocess_generated_text
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from services.chassis.executor.child import Context, Stopping
+from services.language_models.chat_format.chat import Chat
+from services.language_models.chat_format.plain import plain_start
+from services.language_models.chat_format.tokens import Tokens
+from services.language_models.chat_format.written import THOUGHT_BEGINS, THOUGHT_ENDS, visible
 from services.language_models.chats import token_ids
+from services.language_models.generation import Rng, SamplingParams, rng
 from services.trainer.harness.prompts import LogLikelihoods, PromptedModel
 from services.trainer.modelling.architecture import context_length
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import Rng, SamplingParams, rng
 from services.trainer.modelling.likelihood import pad, row_scores
-from services.trainer.modelling.plain import plain_start
-from services.trainer.modelling.tokens import Tokens
-from services.trainer.modelling.written import THOUGHT_BEGINS, THOUGHT_ENDS, visible
 from services.trainer.steps.answering import answers_of
 
 _SPARE_TOKENS = 8

@@ -9,11 +9,11 @@ from lm_eval.models.utils import normalize_gen_kwargs
 from schemas.lines import Message
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.chat import Chat
+from services.language_models.chat_format.plain import plain_start
 from services.language_models.chats import token_ids
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.library import FIELD
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.plain import plain_start
 
 LogLikelihoods = list[tuple[float, bool]]
 

@@ -9,12 +9,12 @@ from typing import Any
 from schemas.reasons import Reason
 from schemas.recipes.harness import HarnessSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.language_models.chat_format.chat import Chat, ChatFault
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.library import FIELD, load_harness, task_fault
 from services.trainer.harness.task_data import store_data, stored_data
 from services.trainer.harness.task_file import TaskFile, read_task
 from services.trainer.harness.task_keys import FOLLOWED
-from services.trainer.modelling.chat import Chat, ChatFault
 
 FOLDER = "harness"
 _FILE = "task.json"

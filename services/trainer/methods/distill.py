@@ -6,13 +6,13 @@ from typing import Any
 from schemas.recipes.distill import DistillSettings
 from schemas.results import DATASET
 from services.chassis.executor.child import Context
+from services.language_models.generation import rng
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import steps_of
 from services.trainer.methods.fitting import Unfit, fitting
 from services.trainer.methods.sampling import sampler
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.generation import rng
 from services.trainer.modelling.teacher import teacher_folder
 from services.trainer.steps.loading import LoadedModel, fetched
 

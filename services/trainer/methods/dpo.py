@@ -10,11 +10,11 @@ from typing import Any
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.results import PREFERENCES
 from services.chassis.executor.child import Context
+from services.language_models.chat_format.chat import Tokens
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import used_examples
 from services.trainer.methods.fitting import Unfit, columns, fitting, unsupervised
 from services.trainer.methods.pairs import pairs_of, usable_pairs
-from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
 
 

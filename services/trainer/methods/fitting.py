@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.reasons import Reason, first_of
 from services.chassis.executor.child import UserFault
-from services.trainer.modelling.chat import ChatFault, Tokens
+from services.language_models.chat_format.chat import ChatFault, Tokens
 
 _NAMED = 3
 Example = tuple[Tokens, ...]

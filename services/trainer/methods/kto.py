@@ -13,10 +13,10 @@ from schemas.recipes.kto import KtoSettings
 from schemas.results import PREFERENCES
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
+from services.language_models.chat_format.chat import Tokens
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import by_length, used_examples
 from services.trainer.methods.fitting import columns, fitting, unsupervised, usable
-from services.trainer.modelling.chat import Tokens
 from services.trainer.steps.loading import LoadedModel, fetched
 
 

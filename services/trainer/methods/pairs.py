@@ -7,9 +7,9 @@ from schemas.lines import Preference
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
 from services.chassis.storage.json_lines import read_lines
+from services.language_models.chat_format.chat import Chat
 from services.language_models.scoring import Scored
 from services.trainer.methods.fitting import Example, usable
-from services.trainer.modelling.chat import Chat
 
 
 def pairs_of(folder: Path) -> Sequence[Preference]:

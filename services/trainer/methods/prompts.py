@@ -11,6 +11,8 @@ from schemas.reasons import Reason, first_of
 from schemas.recipes.online import OnlineSettings
 from schemas.results import DATASET, REWARDS_MISSING
 from services.chassis.executor.child import Context, UserFault
+from services.language_models.chat_format.written import visible
+from services.language_models.generation import Rng, rng
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Build, Figures, Method
 from services.trainer.engine.rollouts import REWARDS_FAILED, Rollouts, Score
@@ -19,8 +21,6 @@ from services.trainer.judging.judges import failures_of
 from services.trainer.judging.reward_judge import JudgedReward, judged_text
 from services.trainer.methods.rewards import Reward, Task, never_computed, reward_of, task_of
 from services.trainer.methods.sampling import sampler
-from services.trainer.modelling.generation import Rng, rng
-from services.trainer.modelling.written import visible
 from services.trainer.steps.loading import LoadedModel, fetched
 
 _NAMED = 3

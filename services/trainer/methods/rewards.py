@@ -10,7 +10,7 @@ from schemas.answers import field_text
 from schemas.lines import Message, Row
 from schemas.recipes.rewards import RewardSettings
 from schemas.rules import Rule, failures
-from services.trainer.modelling.written import visible
+from services.language_models.chat_format.written import visible
 from services.trainer.steps.measures import Check, ExpectedAnswer, exact_match, number_match, valid_json
 
 Reward = Callable[[str, ExpectedAnswer], float | None]

@@ -5,9 +5,9 @@ from typing import Any
 
 from schemas.recipes.sampled import SampledSettings
 from services.chassis.executor.child import Context
+from services.language_models.chat_format.chat import Chat
+from services.language_models.generation import Rng, SamplingParams
 from services.trainer.engine.own_sampling import Sample
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import Rng, SamplingParams
 from services.trainer.steps.answering import answers_of
 
 

@@ -7,13 +7,13 @@ from schemas.lines import Split
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import DATASET
 from services.chassis.executor.child import Context
+from services.language_models.chat_format.chat import Tokens
+from services.language_models.chat_format.tokens import answers_of
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Figures, Method
 from services.trainer.methods.fitting import refuse_unsupervised
-from services.trainer.modelling.chat import Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.modelling.packing import FLASH, Packing
-from services.trainer.modelling.tokens import answers_of
 from services.trainer.steps.loading import LoadedModel, fetched
 
 _UNSUPERVISED = -100

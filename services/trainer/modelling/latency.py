@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import SamplingParams, generate
+from services.language_models.chat_format.chat import Chat
+from services.language_models.generation import SamplingParams, generate
 
 _TIMED_TOKENS = 24
 _LEAST_TIMED_TOKENS = 4

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch.nn.functional import cross_entropy
 
+from services.language_models.chat_format.chat import Tokens
+from services.language_models.head import head_reads
 from services.language_models.padding import pad_rows
-from services.trainer.modelling.chat import Tokens
-from services.trainer.modelling.head import head_reads
 
 _UNSUPERVISED = -100
 

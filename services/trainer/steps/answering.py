@@ -5,8 +5,8 @@ from typing import Any
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.language_models.generation import Rng, SamplingParams, generate
 from services.trainer.modelling.architecture import context_length
-from services.trainer.modelling.generation import Rng, SamplingParams, generate
 
 
 def answers_of(

@@ -15,11 +15,11 @@ from schemas.recipes.methods import trains_all
 from schemas.recipes.model import AssistantTurns
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.compression.checks import refuse_impossible
 from services.trainer.modelling.adapter import check_lora
 from services.trainer.modelling.architecture import Architecture, architecture_of
 from services.trainer.modelling.base_files import BaseFault, base_fault
-from services.trainer.modelling.chat import Answered, Chat, ChatFault, Tokens
 from services.trainer.modelling.fitting import fitted, fitted_scoring, refuse_two_heads
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.tracing import refuse_unrunnable

@@ -16,6 +16,7 @@ from schemas.recipes.compression import CompressionMethod, CompressionSettings
 from schemas.results import BASE_MODEL_SHA256, CHAT_TEMPLATE_SHA256, COMPRESSION, DATASET, MODEL, PRECISION
 from schemas.steps import CompressSettings
 from services.chassis.executor.child import Context, Stopping
+from services.language_models.chat_format.chat import Chat
 from services.language_models.precision import compute_dtype
 from services.trainer.compression.gguf_file import write_gguf
 from services.trainer.compression.int8 import int8
@@ -27,7 +28,6 @@ from services.trainer.compression.prune import prune
 from services.trainer.compression.weights import wanted_dtype, weights_size
 from services.trainer.data.rows import rows_of
 from services.trainer.modelling.adapter import RECORD
-from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.stored_model import is_quantised, load_whole
 from services.trainer.steps.loading import LoadedModel, fetched, load
 

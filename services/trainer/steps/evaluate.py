@@ -16,13 +16,13 @@ from schemas.results import DATASET, PREDICTIONS, ROWS_LEFT_OUT
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import write_lines
+from services.language_models.chat_format.chat import Chat
+from services.language_models.chat_format.written import visible
+from services.language_models.generation import SamplingParams, rng
 from services.trainer.data.rows import rows_of
 from services.trainer.harness.measured import measured
 from services.trainer.modelling.architecture import context_length
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.modelling.latency import latency_ms
-from services.trainer.modelling.written import visible
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import answering_chat_faults, fetched, load
 from services.trainer.steps.metrics import answer_metrics, length_metrics, loss_metrics

@@ -12,10 +12,10 @@ from schemas.reasons import Reason
 from schemas.recipes.model import Precision
 from schemas.results import ADAPTER, MODEL
 from services.chassis.executor.child import Context, UserFault
+from services.language_models.chat_format.chat import Chat, ChatFault
 from services.language_models.precision import compute_dtype, device, use_physical_cores
 from services.trainer.modelling.adapter import load_for_inference, refuse_other_base
 from services.trainer.modelling.base_files import base_digest, base_folder
-from services.trainer.modelling.chat import Chat, ChatFault
 from services.trainer.modelling.stored_model import load_whole
 
 _Given = ParamSpec("_Given")

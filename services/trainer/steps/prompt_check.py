@@ -7,10 +7,10 @@ from schemas.reasons import Reason
 from schemas.recipes.online import OnlineSettings
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.tokens import Tokens
 from services.trainer.data.bad_rows import Places, rows_are
 from services.trainer.data.columns import RowFault
 from services.trainer.methods.rewards import never_computed, task_of
-from services.trainer.modelling.tokens import Tokens
 
 
 def online_of(settings: PrepareSettings) -> Mapping[str, OnlineSettings]:

@@ -8,8 +8,8 @@ import torch
 
 from schemas.lines import Row
 from services.chassis.executor.child import Context, Stopping
+from services.language_models.chat_format.chat import Chat
 from services.language_models.logits import tokens_of_logits
-from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.likelihood import log_probabilities, pad
 
 

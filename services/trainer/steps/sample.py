@@ -11,9 +11,9 @@ from schemas.results import CANDIDATES, DATASET
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import Context
 from services.chassis.storage.json_lines import write_lines
+from services.language_models.generation import SamplingParams, rng
 from services.trainer.data.rows import rows_of
 from services.trainer.data.splitting import prompt_key
-from services.trainer.modelling.generation import SamplingParams, rng
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import answering_chat_faults, fetched, load
 

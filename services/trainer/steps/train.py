@@ -35,6 +35,7 @@ from schemas.results import (
 )
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context
+from services.language_models.chat_format.chat import Chat
 from services.trainer.engine import training as engine
 from services.trainer.engine.checkpoints import Checkpoints, CurvePoint, write_curve
 from services.trainer.engine.method import Method
@@ -56,7 +57,6 @@ from services.trainer.modelling.adapter import RECORD, new_adapter, read_adapter
 from services.trainer.modelling.architecture import architecture_of
 from services.trainer.modelling.base import faults_of, load_base
 from services.trainer.modelling.base_files import BaseFault
-from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.sharded import refuse_unshareable
 from services.trainer.modelling.teacher import teacher_digest, teacher_folder
 from services.trainer.modelling.whole import whole_model, write_whole

@@ -145,9 +145,9 @@ async def trained(registry: Registry, base: Path, digest: str, reference: str = 
     """Register an adapter of `base`, which is recorded as `reference`, that changes what it says."""
     import torch
 
+    from services.language_models.chat_format.chat import Chat
     from services.trainer.modelling.adapter import new_adapter, write_adapter
     from services.trainer.modelling.base import load_base
-    from services.trainer.modelling.chat import Chat
 
     adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=2), seed=0)
     for name, weight in adapted.named_parameters():

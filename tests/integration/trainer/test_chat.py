@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.lines import Message
-from services.trainer.modelling.chat import Chat, ChatFault, Tokens
+from services.language_models.chat_format.chat import Chat, ChatFault, Tokens
 
 QUESTION = (Message(role="user", content="Why?"),)
 

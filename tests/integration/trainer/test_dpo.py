@@ -17,12 +17,12 @@ from schemas.recipes.lora import LoraSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.language_models.chat_format.chat import Chat, Tokens
 from services.trainer.engine.lean_head import put_lean_head
 from services.trainer.engine.pairs import PairTrainer
 from services.trainer.methods.fitting import columns
 from services.trainer.modelling.adapter import new_adapter
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat, Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.train import train
 from tests.trainer import context_of, lines_of, put_lines

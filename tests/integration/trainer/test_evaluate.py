@@ -17,10 +17,10 @@ from schemas.recipes.evaluation import EvaluationSettings
 from schemas.rules import Rule
 from schemas.steps import EvaluateSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.chat import Chat
 from services.language_models.loading import load_tokenizer
 from services.trainer.modelling import likelihood
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat
 from services.trainer.modelling.likelihood import Padded
 from services.trainer.steps import references
 from services.trainer.steps.evaluate import evaluate

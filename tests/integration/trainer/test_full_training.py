@@ -16,8 +16,8 @@ from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, TrainSettings
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.language_models.chat_format.chat import Chat
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.train import train
 from tests.base_models import configured

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+from services.language_models.generation import SamplingParams, generate, rng
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.generation import SamplingParams, generate, rng
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14], [20], [30, 31, 32, 33], [40, 41]]
 CPU = torch.device("cpu")

@@ -14,9 +14,9 @@ from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.harness import HarnessSettings
 from schemas.steps import EvaluateSettings, PrepareSettings
 from services.chassis.reports.contents import contents
+from services.language_models.chat_format.chat import Chat
 from services.trainer.harness.model import ServedModel
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
 from tests.changed_adapter import changed_adapter

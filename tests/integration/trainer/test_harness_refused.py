@@ -11,9 +11,9 @@ from schemas.reasons import Reason
 from schemas.recipes.harness import HarnessSettings
 from schemas.steps import SampleSettings
 from services.chassis.executor.child import UserFault
+from services.language_models.chat_format.chat import Chat
 from services.trainer.harness import library
 from services.trainer.harness.stored import store_tasks
-from services.trainer.modelling.chat import Chat
 from tests.harness_tasks import CHOICES, answer_task, choice_task
 from tests.trainer import context_of
 

@@ -10,7 +10,7 @@ from schemas.recipes.evaluation import EvaluationSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, PrepareSettings, TrainSettings
-from services.trainer.modelling.chat import Chat
+from services.language_models.chat_format.chat import Chat
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
 from services.trainer.steps.train import train

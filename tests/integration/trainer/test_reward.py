@@ -16,8 +16,8 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import PrepareSettings, TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
+from services.language_models.chat_format.chat import Chat
 from services.language_models.scoring import load_reward_model, padding_beside, scored_tokens, scores_of
-from services.trainer.modelling.chat import Chat
 from services.trainer.steps.train import train
 from tests.base_models import dressed, random_model
 from tests.trainer import context_of, lines_of, put_lines, stop_after

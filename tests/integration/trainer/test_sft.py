@@ -16,12 +16,12 @@ from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import TrainSettings
 from services.chassis.executor.child import Stopping, UserFault
+from services.language_models.chat_format.chat import Chat, Tokens
 from services.trainer.engine.schedule import learning_rate
 from services.trainer.engine.supervision import Supervision
 from services.trainer.engine.trained import NoGradient, TrainedState
 from services.trainer.modelling.adapter import load_for_inference, new_adapter
 from services.trainer.modelling.base import load_base
-from services.trainer.modelling.chat import Chat, Tokens
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.steps.train import train
 from tests.trainer import Reports, context_of, lines_of, stop_after

@@ -21,9 +21,9 @@ from schemas.steps import PrepareSettings, TrainSettings
 from services.chassis.executor.runner import Completed
 from services.chassis.storage.cache import CacheSettings
 from services.demo.base_model import install
+from services.language_models.chat_format.chat import Chat
 from services.language_models.scoring import load_reward_model, padding_beside, scored_tokens, scores_of
 from services.trainer.answer import answer
-from services.trainer.modelling.chat import Chat
 from tests.split import Split, trained
 from tests.trainer import lines_of
 

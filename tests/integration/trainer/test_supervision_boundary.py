@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.lines import Message
-from services.trainer.modelling.chat import Chat, ChatFault
+from services.language_models.chat_format.chat import Chat, ChatFault
 from tests.chat_templates import ALWAYS_OPEN, CHATML, LLAMA2, TRAILING_SPACE, WITHOUT_PROMPT
 from tests.supervised import answers, call, chat_of, encoded, prompt, row, turn
 from tests.tiny_tokenizers import END

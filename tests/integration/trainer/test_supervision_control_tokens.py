@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from schemas.lines import Row
-from services.trainer.modelling.chat import Chat, ChatFault
+from services.language_models.chat_format.chat import Chat, ChatFault
 from tests.chat_templates import CHATML, QWEN3, TOOLS
 from tests.supervised import answers, call, chat_of, encoded, row, tool, turn
 from tests.tiny_tokenizers import END

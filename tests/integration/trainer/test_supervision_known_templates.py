@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from schemas.lines import Message, Row
-from services.trainer.modelling.chat import Chat, ChatFault
-from services.trainer.modelling.written import contains
+from services.language_models.chat_format.chat import Chat, ChatFault
+from services.language_models.chat_format.written import contains
 from tests.supervised import call, encoded, learnt, row, tool, turn
 from tests.tiny_tokenizers import bytes_tokenizer
 

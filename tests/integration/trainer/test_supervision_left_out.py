@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from schemas.lines import Row
-from services.trainer.modelling.chat import ChatFault
+from services.language_models.chat_format.chat import ChatFault
 from tests.chat_templates import (
     CALL_OR_TEXT,
     CHATML,

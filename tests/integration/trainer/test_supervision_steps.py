@@ -16,7 +16,7 @@ from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EvaluateSettings, PrepareSettings, SampleSettings, TrainSettings
 from services.chassis.executor.child import UserFault
-from services.trainer.modelling.chat import Chat
+from services.language_models.chat_format.chat import Chat
 from services.trainer.steps.evaluate import evaluate
 from services.trainer.steps.prepare import prepare
 from services.trainer.steps.sample import sample

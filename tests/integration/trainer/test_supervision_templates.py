@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.trainer.modelling.chat import Chat, ChatFault
+from services.language_models.chat_format.chat import Chat, ChatFault
 from tests.chat_templates import CHATML, DATED, TOOLS, WITHOUT_PROMPT
 from tests.supervised import answers, call, chat_of, encoded, prompt, row, tool, turn
 from tests.tiny_tokenizers import END, bytes_tokenizer

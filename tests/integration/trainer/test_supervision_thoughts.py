@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from schemas.lines import Row
-from services.trainer.modelling.chat import ChatFault
-from services.trainer.modelling.written import visible
+from services.language_models.chat_format.chat import ChatFault
+from services.language_models.chat_format.written import visible
 from tests.chat_templates import CHATML, QWEN3, QWEN35, R1, R1_UNOPENED, TOOLS
 from tests.supervised import answers, call, chat_of, encoded, prompt, row, turn
 from tests.tiny_tokenizers import END

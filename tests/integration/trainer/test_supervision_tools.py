@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.trainer.modelling.chat import ChatFault
+from services.language_models.chat_format.chat import ChatFault
 from tests.chat_templates import TOOLS
 from tests.supervised import answers, call, chat_of, encoded, prompt, row, turn
 from tests.tiny_tokenizers import END

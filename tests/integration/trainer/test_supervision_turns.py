@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.lines import Message
-from services.trainer.modelling.alignment import Alignment
-from services.trainer.modelling.chat import Chat
-from services.trainer.modelling.tokens import answers_of
+from services.language_models.chat_format.alignment import Alignment
+from services.language_models.chat_format.chat import Chat
+from services.language_models.chat_format.tokens import answers_of
 from tests.chat_templates import ALWAYS_OPEN, CHATML, LAST_SYSTEM, LLAMA2, QWEN3, TOOLS, WITHOUT_END, WITHOUT_PROMPT
 from tests.supervised import answers, call, chat_of, encoded, learnt, row, turn
 from tests.tiny_tokenizers import END

@@ -11,11 +11,11 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from schemas.reasons import shown
+from services.language_models.chat_format.served import Served
+from services.language_models.chat_format.templates import ChatFault
+from services.language_models.chat_format.tokens import Tokens
+from services.language_models.chat_format.written import contains
 from services.language_models.chats import token_ids
-from services.trainer.modelling.served import Served
-from services.trainer.modelling.templates import ChatFault
-from services.trainer.modelling.tokens import Tokens
-from services.trainer.modelling.written import contains
 
 _BATCH = 500
 _PIECES = 4096

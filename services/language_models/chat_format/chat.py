@@ -14,14 +14,12 @@ from jinja2 import TemplateError
 from schemas.lines import Message, Row
 from schemas.reasons import shortened
 from schemas.recipes.model import AssistantTurns
-from services.language_models.chats import Tools, render, token_ids
-from services.language_models.loading import load_tokenizer
-from services.trainer.modelling.alignment import Alignment, LearntTexts
-from services.trainer.modelling.plain import plain_start, plain_tokens
-from services.trainer.modelling.served import Served, served
-from services.trainer.modelling.templates import ChatFault, served_template
-from services.trainer.modelling.tokens import Tokens
-from services.trainer.modelling.written import (
+from services.language_models.chat_format.alignment import Alignment, LearntTexts
+from services.language_models.chat_format.plain import plain_start, plain_tokens
+from services.language_models.chat_format.served import Served, served
+from services.language_models.chat_format.templates import ChatFault, served_template
+from services.language_models.chat_format.tokens import Tokens
+from services.language_models.chat_format.written import (
     THOUGHT_BEGINS,
     THOUGHT_ENDS,
     control_tokens,
@@ -31,6 +29,8 @@ from services.trainer.modelling.written import (
     refuse_control_tokens,
     refuse_left_out,
 )
+from services.language_models.chats import Tools, render, token_ids
+from services.language_models.loading import load_tokenizer
 
 __all__ = ["Answered", "Chat", "ChatFault", "Tokens"]
 

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from services.language_models.head import head_reads
 from services.language_models.padding import pad_rows
-from services.trainer.modelling.head import head_reads
 
 _COMPACT_BELOW = 0.8
 """Finished rows are removed from the batch when less than this share is still being decoded: removal copies the cache."""

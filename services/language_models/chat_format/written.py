@@ -10,8 +10,8 @@ from pydantic import JsonValue
 
 from schemas.lines import Message
 from schemas.reasons import shown
+from services.language_models.chat_format.templates import ChatFault
 from services.language_models.chats import Tools
-from services.trainer.modelling.templates import ChatFault
 
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 _OTHER_NAMES = {"tool": "tool (ShareGPT: observation)", "assistant": "assistant (ShareGPT: gpt, function_call)"}

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from schemas.lines import Message
 from schemas.reasons import shown
-from services.trainer.modelling.templates import ChatFault
-from services.trainer.modelling.written import (
+from services.language_models.chat_format.templates import ChatFault
+from services.language_models.chat_format.written import (
     THOUGHT_BEGINS,
     THOUGHT_ENDS,
     called,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from services.trainer.modelling.tokens import Tokens
+from services.language_models.chat_format.tokens import Tokens
 
 
 def plain_start(tokenizer: Any) -> list[int]:
