@@ -12,7 +12,7 @@ from benchmarks import claims, full_loop, growth, latency, rebuild, registration
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
-from benchmarks.trainer import estimate_error
+from benchmarks.trainer import estimate_error, progress
 from benchmarks.trainer import measure as training
 from services.chassis.kafka import topics
 from services.chassis.process.gc_tuning import spare_the_collector
@@ -22,7 +22,7 @@ from services.devstack.stack import DevStack, running
 PARTS = {
     "events": ("rebuild", "full_loop", "latency_ms", "growth"),
     "edge": ("http", "sse"),
-    "trainer": ("sft", "dpo", "claims", "estimate_error"),
+    "trainer": ("sft", "dpo", "progress", "claims", "estimate_error"),
     "registry": ("registration", "search"),
 }
 
@@ -53,6 +53,9 @@ def main() -> int:
         print(f"==> {part}", flush=True)
         if part == "estimate_error":
             figures |= estimate_error.measure(arguments.quick)
+            continue
+        if part == "progress":
+            figures |= progress.measure(arguments.quick)
             continue
         if part in ("sft", "dpo"):
             figures[part] = training.measure(part, pairs=1 if arguments.quick else 5, quick=arguments.quick)

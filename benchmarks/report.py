@@ -36,6 +36,7 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
         for name in ("sft", "dpo")
     ),
     ("", "startup_seconds", "start of a training beyond imports and loading, s", "at most", 2),
+    ("", "progress_milliseconds", "a progress event, processor time of the training, ms", "at most", 1),
     ("", "start_per_s", "accepted starts a second", "at least", 200),
     ("sse", "p50_ratio", "one job read with 1,000 streams open, times the same without", "at most", 3),
 )
