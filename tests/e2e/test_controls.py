@@ -15,7 +15,7 @@ from schemas.requests import JobCancelRequested
 from services.chassis.kernel import store
 from services.chassis.settings import ServiceSettings
 from tests.e2e.system import System, wait_for
-from tests.e2e.test_many_jobs import PIPELINE, checkpoints, training
+from tests.e2e.trainings import PIPELINE, checkpoints, training
 from tests.toy import until
 
 ROUTES = ("event", "http", "command")

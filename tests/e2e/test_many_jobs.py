@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import psutil
 
@@ -11,22 +10,7 @@ from schemas.progress import StepProgressed
 from schemas.topics import PROGRESS
 from services.chassis.executor.folders import log_of
 from tests.e2e.system import System, wait_for
-
-PIPELINE = [
-    {"name": "prepare", "kind": "prepare"},
-    {"name": "train", "kind": "train", "method": "sft", "inputs": {"dataset": "prepare.dataset"}},
-]
-
-REGISTER = {"name": "register", "kind": "register", "inputs": {"adapter": "train.adapter"}}
-
-
-def training(steps: int) -> dict[str, Any]:
-    optimiser = {"steps": steps, "batch_size": 8, "learning_rate": 0.003, "schedule": "constant"}
-    return {"optimiser": optimiser, "max_length": 160, "precision": "fp32", "checkpoint_steps": 20}
-
-
-def checkpoints(system: System, job_id: str, attempt: int = 1) -> set[Path]:
-    return set((system.home / "checkpoints" / job_id / "train").glob(f"{attempt}/*/step-*/manifest.json"))
+from tests.e2e.trainings import PIPELINE, REGISTER, checkpoints, training
 
 
 def process_of(system: System, job_id: str) -> psutil.Process:

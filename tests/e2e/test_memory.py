@@ -4,7 +4,7 @@ import pytest
 
 from schemas.jobs import StepFailed, StepRequested
 from tests.e2e.system import System
-from tests.e2e.test_many_jobs import PIPELINE, training
+from tests.e2e.trainings import PIPELINE, training
 from tests.memory_group import limited_memory, why_not
 
 LIMIT = 1800 * 2**20
