@@ -3,8 +3,11 @@
 from collections.abc import Mapping
 from typing import NamedTuple, Self
 
+from pydantic import JsonValue
+
 from schemas.models import Lineage
 from schemas.reasons import Reason, shown
+from schemas.results import ENVIRONMENT
 
 
 class Version(NamedTuple):
@@ -31,13 +34,17 @@ def next_version(latest: Version, before: Lineage, now: Lineage) -> Version:
     """Return the number after `latest`.
 
     A different base model is a new MAJOR, because the adapter does not fit the old base. Different data or a different
-    recipe is a new MINOR. The same again (another seed, a repeated job) is a new PATCH.
+    recipe is a new MINOR. The same again is a new PATCH, wherever it ran: a repetition after an update of a library is one.
     """
     if base_of(now) != base_of(before):
         return Version(latest.major + 1, 0, 0)
-    if (now.dataset_sha256, now.configuration) != (before.dataset_sha256, before.configuration):
+    if (now.dataset_sha256, _recipe(now)) != (before.dataset_sha256, _recipe(before)):
         return Version(latest.major, latest.minor + 1, 0)
     return Version(latest.major, latest.minor, latest.patch + 1)
+
+
+def _recipe(lineage: Lineage) -> dict[str, JsonValue]:
+    return {name: value for name, value in lineage.configuration.items() if name not in ENVIRONMENT}
 
 
 def base_of(lineage: Lineage) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from schemas.jobs import StepResult
 from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
@@ -23,6 +25,7 @@ from schemas.results import (
     BASE_MODEL_SHA256,
     CHAT_TEMPLATE_SHA256,
     DEVICE,
+    LIBRARIES,
     MODEL,
     PRECISION,
     PROCESSES,
@@ -31,6 +34,7 @@ from schemas.results import (
     SCORES_ANSWERS,
     STRATEGY,
     TEACHER_SHA256,
+    THREADS,
     VERSIONS_CHANGED,
 )
 from schemas.steps import TrainSettings
@@ -107,6 +111,7 @@ def train(context: Context) -> StepResult:
         DEVICE: loaded.device.type,
         PROCESSES: str(ranks.processes),
         STRATEGY: trained.strategy,
+        THREADS: str(torch.get_num_threads()),
         **({BACKEND: ranks.backend} if ranks.backend else {}),
         **learns_from,
         **facts_of(judges),
@@ -128,7 +133,7 @@ def train(context: Context) -> StepResult:
             folder
         )  # read anew: trainers set tokens of the one that they are given
         described = {
-            "method": method.name, "base_model": step.base_model, **recipe, **facts, "libraries": installed(),
+            "method": method.name, "base_model": step.base_model, **recipe, **facts, LIBRARIES: installed(),
         }  # fmt: skip
         (folder / RECORD).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)

@@ -74,6 +74,7 @@ def test_processes_that_share_weights_make_what_one_makes_and_each_goes_on_from_
         record = json.loads((Path(theirs.uri) / RECORD).read_bytes())
         found = tuple(record[fact] for fact in ("device", "processes", "strategy", "backend"))
         assert found == ("cpu", "2", "fsdp", "gloo"), name
+        assert int(record["threads"]) >= 1
     log = run.log.read_text()
     assert "2 processes train, connected by gloo, with the strategy fsdp" in log
     assert "continuing from checkpoint" in log

@@ -180,6 +180,7 @@ def test_without_an_alias_nothing_is_promoted() -> None:
         ({}, "1.0.1"),
         ({"dataset_sha256": "e" * 64}, "1.1.0"),
         ({"configuration": {"rank": 16}}, "1.1.0"),
+        ({"configuration": {"rank": 8, "threads": "4", "device": "cuda", "libraries": {"torch": "2.13.0"}}}, "1.0.1"),
         ({"base_model_sha256": "c" * 64}, "2.0.0"),
         ({"base_model": "renamed"}, "1.0.1"),
         ({"base_model": "other", "base_model_sha256": None}, "2.0.0"),
