@@ -43,7 +43,11 @@ class AliasPolicy(Frozen):
     )
     rollback_days: float = Field(
         default=ROLLBACK_DAYS,
-        description="For so many days after the alias left a version it goes back to it without gates.",
+        description="For so many days after the alias left a version it goes back to it without gates and without approval.",
+    )
+    approval: bool = Field(
+        default=False,
+        description="Whether a promotion waits until somebody else than who asked for it approves it.",
     )
 
 

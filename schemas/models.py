@@ -78,6 +78,9 @@ class VersionDescribed(EventData):
     by: str = Field(default="unknown", description="Who described it.")
 
 
+_SUPERSEDES = "Id of the request that waited for approval for this alias and waits no more; null if none did."
+
+
 class AliasMoved(EventData):
     """What all moves of an alias tell."""
 
@@ -98,10 +101,15 @@ class AliasMoved(EventData):
         description="What the gates of the alias said: passed, or inconclusive, which a person accepted; null if none was asked. "
         "The GatesChecked whose `check` is this `move` has the evidence.",
     )
+    supersedes: str | None = Field(default=None, description=_SUPERSEDES)
 
 
 class ModelPromoted(AliasMoved):
-    """An alias moved to a version."""
+    """An alias moved to a version. If a second person approved it, `by` and `reason` are of who asked for it."""
+
+    request: str | None = Field(default=None, description="Id of the request that was approved; null if none was needed.")
+    approved_by: str | None = Field(default=None, description="Who approved it; null if no approval was needed.")
+    approval_reason: str = Field(default="", description="Why it was approved; may be empty.")
 
 
 class ModelRolledBack(AliasMoved):
@@ -117,6 +125,7 @@ class AliasRemoved(EventData):
     by: str = Field(default="unknown", description="Who removed it.")
     reason: str = Field(default="", description="Why it was removed.")
     move: str = Field(description="Id of the change, as of a move.")
+    supersedes: str | None = Field(default=None, description=_SUPERSEDES)
 
 
 class AliasRefused(EventData):
@@ -155,3 +164,33 @@ class AliasPolicySet(EventData):
     policy: AliasPolicy | None = Field(description="The rules; null for none.")
     by: str = Field(description="Who set them.")
     reason: str = Field(description="Why they were set.")
+    supersedes: str | None = Field(default=None, description=_SUPERSEDES)
+
+
+class PromotionRequested(EventData):
+    """Somebody asks that an alias moves to a version, and somebody else has to approve it. The gates let the version pass."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias; it stays where it is.")
+    version: str = Field(description="The version that it is to name.")
+    previous: str | None = Field(description="The version that it names; null for none.")
+    by: str = Field(description="Who asks: a person, or the requester of a job.")
+    reason: str = Field(description="Why; may be empty.")
+    request: str = Field(description="Id of the request; a GatesChecked with this `check` has the evidence.")
+    registered_by: str = Field(description="Job and step that registered the version, `job/step`.")
+    verdict: str | None = Field(description="What the gates said: passed, or inconclusive; null if none was asked.")
+    accepts_inconclusive: bool = Field(
+        default=False, description="Whether who asks takes it on themselves that evidence does not suffice."
+    )
+    supersedes: str | None = Field(default=None, description=_SUPERSEDES)
+
+
+class PromotionDeclined(EventData):
+    """A request waits for approval no more: somebody declined it, or who asked took it back. The alias stays where it is."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    alias: str = Field(description="The alias.")
+    version: str = Field(description="The version that it was to name.")
+    request: str = Field(description="Id of the request.")
+    by: str = Field(description="Who declined it.")
+    reason: str = Field(description="Why.")

@@ -31,6 +31,8 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    PromotionDeclined,
+    PromotionRequested,
     VersionDescribed,
 )
 from schemas.progress import StepProgressed
@@ -71,7 +73,8 @@ PROGRESS = Topic(
 )  # fmt: skip
 MODELS = Topic(
     "neuroweaver.models", "model name",
-    (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed),
+    (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
+     PromotionRequested, PromotionDeclined),
     ("registry",), 6, None,
     description="Facts about models.",
 )  # fmt: skip

@@ -22,6 +22,7 @@ from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka.publisher import make_producer
+from services.chassis.replay.rebuild import verify
 from services.chassis.serving.http import application
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service
@@ -81,12 +82,18 @@ class Registry:
         """Return the id of a job of this test."""
         return f"{self.prefix}{self.mark}-{job}"
 
+    def runtime(self) -> Runtime:
+        """Build the runtime like `app.build`, with another domain."""
+        domain = OwnSteps(self.prefix, self.source)
+        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS), effects=WorkEffects())
+
     def service(self) -> Service:
-        """Build the service like `app.build`, with another domain."""
-        runtime = Runtime(
-            self.settings, "registry", OwnSteps(self.prefix, self.source), topics=(JOBS, MODELS), effects=WorkEffects()
-        )
-        return assembled(runtime)
+        """Build the service."""
+        return assembled(self.runtime())
+
+    async def differences(self) -> int:
+        """Return in how many rows the projection differs from the log, as `audit verify` counts them."""
+        return (await verify(self.runtime().projection)).differences
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Registry"]:

@@ -39,6 +39,8 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    PromotionDeclined,
+    PromotionRequested,
     VersionDescribed,
 )
 from schemas.progress import StepProgressed
@@ -214,6 +216,11 @@ def _history() -> Iterator[_Example]:
     about = {"model": MODEL, "version": "1.0.0", "job_id": JOB, "step": "register", "by": "ana"}
     words = {"description": "The first one without the data of 2025.", "tags": {"team": "support", "reviewed": "yes"}}
     yield _Example(REGISTRY, MODEL, 8, VersionDescribed.model_validate({**about, **words}))
+    wanted = {**rules, "version": "1.0.0", "request": "019a4410-76c0-7000-8000-00000000000a"}
+    wants = {**wanted, "previous": "1.1.0", "registered_by": moved["move"], "verdict": "passed", "reason": "It is as good."}
+    yield _Example(REGISTRY, MODEL, 9, PromotionRequested.model_validate(wants))
+    declined = {**wanted, "by": "bo", "reason": "Not before the release."}
+    yield _Example(REGISTRY, MODEL, 10, PromotionDeclined.model_validate(declined))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from aiokafka import ConsumerRecord
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
-from schemas.models import AliasMoved, AliasRefused, AliasRemoved, GatesChecked, ModelRegistered
+from schemas.models import (
+    AliasMoved,
+    AliasRefused,
+    AliasRemoved,
+    GatesChecked,
+    ModelRegistered,
+    PromotionDeclined,
+    PromotionRequested,
+)
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.audit.selection import is_of_job
 from services.audit.tracing import Located
@@ -63,6 +71,8 @@ def _version_of(event: Event) -> tuple[str, str] | None:
     match event.data:
         case ModelRegistered() | AliasMoved() | AliasRefused() | GatesChecked() as data:
             return data.model, data.version
+        case PromotionRequested() | PromotionDeclined() as request:
+            return request.model, request.version
         case AliasRemoved() as removed:
             return removed.model, removed.previous
     return None

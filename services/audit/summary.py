@@ -37,6 +37,8 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    PromotionDeclined,
+    PromotionRequested,
     VersionDescribed,
 )
 from schemas.progress import StepProgressed
@@ -129,7 +131,8 @@ def sentence(data: EventData, source: str) -> str:
             return f"{made.model}@{made.version} is the {made.kind} {made.artifact.sha256[:_DIGEST]}{_metrics(made.metrics)}{_evaluated(made)}"
         case ModelPromoted() as moved:
             before = f", before {moved.previous}" if moved.previous else ""
-            return f"{moved.model}@{moved.alias} is {moved.version} now{before}{_by(moved)}"
+            approved = f", approved by {moved.approved_by}{_why(moved.approval_reason)}" if moved.approved_by else ""
+            return f"{moved.model}@{moved.alias} is {moved.version} now{before}{_by(moved)}{approved}"
         case ModelRolledBack() as moved:
             return f"{moved.model}@{moved.alias} is {moved.version} again, and {moved.previous} no longer{_by(moved)}"
         case AliasRemoved() as removed:
@@ -143,6 +146,11 @@ def sentence(data: EventData, source: str) -> str:
             )
         case AliasPolicySet(policy=policy) as rules:
             return f"{rules.model}@{rules.alias} {_rules(policy)}{_by(rules)}"
+        case PromotionRequested() as asked:
+            instead = f" instead of {asked.previous}" if asked.previous else ""
+            return f"{asked.model}@{asked.alias} waits for approval to be {asked.version}{instead}{_by(asked)}"
+        case PromotionDeclined() as declined:
+            return f"{declined.model}@{declined.alias} does not become {declined.version}, declined{_by(declined)}"
         case VersionDescribed(tags=tags) as told:
             told_tags = "".join(f", {name}={value}" for name, value in tags.items())
             return f"{told.model}@{told.version} is described by {told.by}{told_tags}{_why(told.description)}"
@@ -159,11 +167,12 @@ def sentence(data: EventData, source: str) -> str:
 
 def _rules(policy: AliasPolicy | None) -> str:
     if policy is None:
-        return "has no gates any more and is not protected"
-    return f"has {len(policy.gates)} gates{' and is protected' if policy.protected else ''} now"
+        return "has no rules any more"
+    more = (", is protected" if policy.protected else "", ", needs approval" if policy.approval else "")
+    return f"has {len(policy.gates)} gates{''.join(more)} now"
 
 
-def _by(change: AliasMoved | AliasRemoved | AliasPolicySet) -> str:
+def _by(change: AliasMoved | AliasRemoved | AliasPolicySet | PromotionRequested | PromotionDeclined) -> str:
     by = "" if change.by == "unknown" else f", by {change.by}"
     return f"{by}{_why(change.reason)}"
 

@@ -76,12 +76,11 @@ def promote(
     sequence: Sequence = None,
     json: Json = False,
 ) -> None:
-    """Move an alias to a version. Exit code 1 when it is refused, also by its gates, 4 when the model does not exist."""
-    name, _, number = version.partition("@")
-    if not number:
-        stop_with(Exit.USAGE, f"{version} names no version; write {name}@VERSION, as `neuroweaver models list` shows it")
+    """Move an alias to a version, or ask for it where a second person approves. Exit code 1 when it is refused, also by its gates, 4
+    when the model does not exist."""
+    name, number = numbered(version)
     body = {"version": number, "by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive}
-    _change(json, lambda edge: edge.put(AliasesView, alias_path(name, alias), body, if_match(sequence)))
+    change(json, lambda edge: edge.put(AliasesView, alias_path(name, alias), body, if_match(sequence)))
 
 
 @app.command(example='neuroweaver models rollback support-router production --reason "Answers are empty."')
@@ -101,16 +100,17 @@ def rollback(
     """Let an alias go back to a version that it named before. Exit code 1 when there is none, 4 when the model does not exist."""
     body = {"version": to, "by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive}
     path = f"{alias_path(name, alias)}/rollback"
-    _change(json, lambda edge: edge.post(AliasesView, path, body, if_match(sequence)))
+    change(json, lambda edge: edge.post(AliasesView, path, body, if_match(sequence)))
 
 
 @app.command(example='neuroweaver models unalias support-router candidate --reason "Nobody uses it."')
 def unalias(name: ModelName, alias: Alias, reason: Why = "", by: By = None, json: Json = False) -> None:
     """Remove an alias; its version stays. Exit code 1 when there is no such alias, 4 when the model does not exist."""
-    _change(json, lambda edge: edge.delete(AliasesView, alias_path(name, alias), by=who(by), reason=reason))
+    change(json, lambda edge: edge.delete(AliasesView, alias_path(name, alias), by=who(by), reason=reason))
 
 
-def _change(json: bool, send: Callable[[Edge], AliasesView]) -> None:
+def change(json: bool, send: Callable[[Edge], AliasesView]) -> None:
+    """Send a change of an alias and print the aliases after it."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
             view = send(edge)
@@ -129,11 +129,23 @@ def _print_aliases(view: AliasesView, json: bool) -> None:
     ]
     print_table(("alias", "version", "can go back to"), rows, least=("can go back to",))
     say(f"The latest change has number {view.sequence}." if rows else "None: the model has no alias.")
+    for alias, waiting in sorted(view.waiting.items()):
+        approve = f"neuroweaver models approve {view.name}@{waiting.version} {alias}"
+        say(f"{alias} waits to be {waiting.version}, as {waiting.by} asks, until somebody else approves it: `{approve}`")
 
 
 def _row(move: AliasMove) -> tuple[object, ...]:
     at = f"{move.at.astimezone():%Y-%m-%d %H:%M:%S}"
-    return move.alias, move.kind.replace("_", " "), move.previous or "", move.version or "", at, move.by, move.reason
+    by = f"{move.by}, approved by {move.approved_by}" if move.approved_by else move.by
+    return move.alias, move.kind.replace("_", " "), move.previous or "", move.version or "", at, by, move.reason
+
+
+def numbered(version: str) -> tuple[str, str]:
+    """Return name and number of `NAME@VERSION`, or end the command."""
+    name, _, number = version.partition("@")
+    if not number:
+        stop_with(Exit.USAGE, f"{version} names no version; write {name}@VERSION, as `neuroweaver models list` shows it")
+    return name, number
 
 
 def who(by: str | None) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.chassis.reports.metric_text import metric_texts, metrics_line
-from services.cli import aliases, comparing, descriptions, policies, reproducing
+from services.cli import aliases, approvals, comparing, descriptions, policies, reproducing
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -21,6 +21,7 @@ from services.registry.views import VersionPage, VersionSummary, VersionView
 
 app = Commands()
 app.add_typer(aliases.app)
+app.add_typer(approvals.app)
 app.add_typer(comparing.app)
 app.add_typer(policies.app)
 app.add_typer(descriptions.app)

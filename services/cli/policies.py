@@ -33,23 +33,30 @@ def policy(
         typer.Argument(help="The rules in JSON or YAML, - for standard input; default: show them.", metavar="FILE"),
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the rules.")] = False,
+    approval: Annotated[
+        bool | None,
+        typer.Option(
+            "--approval/--no-approval", help="Whether a second person approves a promotion; the other rules stay."
+        ),
+    ] = None,
     reason: Why = "",
     by: By = None,
     sequence: Sequence = None,
     json: Json = False,
 ) -> None:
     """Show the rules by which an alias moves, or set them. Exit code 1 when they are refused, 4 when the model does not exist."""
-    if clear and file is not None:
-        stop_with(Exit.USAGE, "--clear removes the rules, so no file with rules goes with it")
+    if clear and (file is not None or approval is not None):
+        stop_with(Exit.USAGE, "--clear removes the rules, so neither a file with rules nor --approval goes with it")
     path, headers = f"{alias_path(name, alias)}/policy", if_match(sequence)
     with http_address(CliSettings()) as address, Edge(address) as edge:
         try:
             if clear:
                 view = edge.delete(PolicyView, path, headers, by=who(by), reason=reason)
-            elif file is not None:
-                view = edge.put(PolicyView, path, {**_read(file), "by": who(by), "reason": reason}, headers)
-            else:
+            elif file is None and approval is None:
                 view = edge.get(PolicyView, path)
+            else:
+                rules = _read(file) if file is not None else None
+                view = _set(edge, path, rules, headers, {"by": who(by), "reason": reason}, approval)
         except RequestRefused as refusal:
             refused(refusal, json)
     if json:
@@ -83,6 +90,16 @@ def checks(
         say("None: no gate of this model was asked, or none matches the options.")
 
 
+def _set(
+    edge: Edge, path: str, rules: dict[str, object] | None, headers: dict[str, str], change: dict[str, str], approval: bool | None
+) -> PolicyView:  # fmt: skip
+    """Set `rules`, or for None those that hold, unless they change meanwhile, with or without approval."""
+    if rules is None:
+        present = edge.get(PolicyView, path)
+        rules, headers = present.policy.model_dump(mode="json"), headers or if_match(present.sequence)
+    return edge.put(PolicyView, path, {**rules, **({} if approval is None else {"approval": approval}), **change}, headers)
+
+
 def _read(file: Path) -> dict[str, object]:
     try:
         return read_object(file, _MUST)
@@ -93,6 +110,7 @@ def _read(file: Path) -> dict[str, object]:
 def _print(rules: AliasPolicy) -> None:
     print_pairs([
         ("protected", "yes" if rules.protected else "no"),
+        ("needs approval", "by a second person" if rules.approval else "no"),
         ("goes back without gates", f"for {rules.rollback_days:g} days"),
         *(("gate", _gate(gate)) for gate in rules.gates),
     ])  # fmt: skip

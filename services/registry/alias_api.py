@@ -12,7 +12,7 @@ from services.registry.domain.policies import set_policy
 from services.registry.domain.promoting import Decided, promotion, rollback
 from services.registry.domain.state import move_ref
 from services.registry.policy_views import PolicyAsked, PolicyRemovalAsked, PolicyView
-from services.registry.queries import ModelRow
+from services.registry.queries import ModelQueries, ModelRow
 from services.registry.views import AliasesView, AliasTarget, RemovalAsked, RollbackTarget
 
 IfMatch = Annotated[
@@ -31,15 +31,10 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
     models = changes.models
 
     async def model(name: str) -> ModelRow:
-        row = await models.with_moves(name)
-        if row is None:
-            raise no_model(name)
-        return row
+        return await _model(models, name)
 
     async def aliases_of(name: str, response: Response) -> AliasesView:
-        row = await model(name)
-        response.headers["ETag"] = etag(row.state)
-        return AliasesView.of(row)
+        return await aliases_shown(models, name, response)
 
     async def policy_of(name: str, alias: str, response: Response) -> PolicyView:
         state = (await model(name)).state
@@ -51,12 +46,20 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
         """The ETag of the answer is the value for If-Match of what changes an alias."""
         return await aliases_of(name, response)
 
-    @api.put(_ALIAS, summary="Move an alias to a version", responses=problems(404, 409, 412, 422, 428))
+    @api.put(
+        _ALIAS,
+        summary="Move an alias to a version",
+        responses={
+            202: {"model": AliasesView, "description": "It waits for approval"},
+            **problems(404, 409, 412, 422, 428),
+        },
+    )
     async def move(
         name: NameInPath, alias: NameInPath, target: AliasTarget, response: Response, if_match: IfMatch = None
     ) -> AliasesView:
         """Moves the alias at once and announces it as ModelPromoted, if its gates let the version pass.
 
+        If a second person approves what the alias names, the answer is 202: PromotionRequested announces that it waits for them.
         If the alias names the version already, nothing changes and nothing is announced.
         """
         await model(name)
@@ -64,6 +67,7 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
             if changing.model.aliases.get(alias) != target.version:
                 wish = await changing.wish(target.version, accepts_inconclusive=target.accept_inconclusive)
                 changing.decide(promotion(wish, changing.states))
+        response.status_code = 202 if changing.waits else 200
         return await aliases_of(name, response)
 
     @api.post(
@@ -76,7 +80,7 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
     ) -> AliasesView:
         """Moves the alias at once, announces it as ModelRolledBack, and forgets the version that it named as a good one.
 
-        The gates are not asked for the days that the policy of the alias names.
+        Neither its gates nor a second person are asked for the days that the policy of the alias names.
         """
         await model(name)
         async with changes.open(name, alias, target.by, target.reason, if_match) as changing:
@@ -102,14 +106,17 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
 
     @api.get(f"{_ALIAS}/policy", summary="Show the rules by which an alias moves", responses=problems(404, 422))
     async def policy(name: NameInPath, alias: NameInPath, response: Response) -> PolicyView:
-        """An alias without a policy has no gates and is not protected."""
+        """An alias without a policy has no gates, is not protected and needs no approval."""
         return await policy_of(name, alias, response)
 
     @api.put(f"{_ALIAS}/policy", summary="Set the rules by which an alias moves", responses=problems(404, 412, 422, 428))
     async def ruled(
         name: NameInPath, alias: NameInPath, asked: PolicyAsked, response: Response, if_match: IfMatch = None
     ) -> PolicyView:
-        """Announces them as AliasPolicySet. They hold for the next move; the alias stays where it is."""
+        """Announces them as AliasPolicySet. They hold for the next move; the alias stays where it is.
+
+        Where they need no approval any more, a request that waits for it is superseded.
+        """
         await model(name)
         async with changes.open(name, alias, asked.by, asked.reason, if_match) as changing:
             _rule(changing, asked)
@@ -138,6 +145,20 @@ def _rule(changing: Changing, asked: PolicyAsked | None) -> None:
     policy = None if asked is None else asked.policy
     if decision := set_policy(changing.name, changing.alias, policy, changing.model, changing.change):
         changing.decide(Decided((decision,)))
+
+
+async def aliases_shown(models: ModelQueries, name: str, response: Response) -> AliasesView:
+    """Return the aliases of a model, with their ETag as a header of the response. Raises a 404 Problem."""
+    row = await _model(models, name)
+    response.headers["ETag"] = etag(row.state)
+    return AliasesView.of(row)
+
+
+async def _model(models: ModelQueries, name: str) -> ModelRow:
+    row = await models.with_moves(name)
+    if row is None:
+        raise no_model(name)
+    return row
 
 
 def no_model(name: str) -> Problem:

@@ -11,6 +11,7 @@ from services.chassis.serving.web.parameters import NameInPath, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
 from services.registry.alias_api import alias_routes, no_model
+from services.registry.approval_api import approval_routes
 from services.registry.changing import AliasChanges
 from services.registry.describing import describe_version
 from services.registry.policy_views import CheckPage
@@ -20,10 +21,11 @@ from services.registry.queries import (
     ModelQueries,
     ModelRow,
     MovesAsked,
+    RequestsAsked,
     StoredVersion,
     VersionsAsked,
 )
-from services.registry.views import DescriptionAsked, MovePage, VersionPage, VersionView, stored_version
+from services.registry.views import DescriptionAsked, MovePage, RequestPage, VersionPage, VersionView, stored_version
 
 ModelId = Annotated[
     str,
@@ -42,7 +44,7 @@ def router(runtime: Runtime) -> APIRouter:
     """All routes under `/models`."""
     api = APIRouter(prefix="/models", tags=["models"])
     models, answers = ModelQueries(runtime.reads), ResponseCache()
-    newest, newest_moves, newest_checks = VersionsAsked(), MovesAsked(), ChecksAsked()
+    newest, newest_moves, newest_checks, newest_requests = VersionsAsked(), MovesAsked(), ChecksAsked(), RequestsAsked()
 
     async def model(name: str) -> ModelRow:
         row = await models.model(name)
@@ -112,5 +114,19 @@ def router(runtime: Runtime) -> APIRouter:
         await model(name)
         return page_answer(*await models.checks(name, parse_query(request, newest_checks)))
 
-    api.include_router(alias_routes(AliasChanges(runtime, models)))
+    @api.get(
+        "/{name}/requests",
+        summary="List requests of promotions that need approval, the newest first",
+        response_model=RequestPage,
+        openapi_extra=query_parameters(RequestsAsked),
+        responses=problems(404, 422),
+    )
+    async def requests(name: NameInPath, request: Request) -> Response:
+        """Each says who asked for what and why, and what became of it."""
+        await model(name)
+        return page_answer(*await models.requests(name, parse_query(request, newest_requests)))
+
+    changes = AliasChanges(runtime, models)
+    api.include_router(alias_routes(changes))
+    api.include_router(approval_routes(changes))
     return api

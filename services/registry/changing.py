@@ -14,6 +14,7 @@ from services.chassis.serving.problem import Problem
 from services.chassis.serving.runtime import Runtime
 from services.registry.domain.aliases import Change, ChangeRefused
 from services.registry.domain.promoting import Decided, Wish, rows_needed
+from services.registry.domain.requests import request_ref
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref
 from services.registry.queries import ModelQueries
 
@@ -28,6 +29,8 @@ class Changing:
     command: Command
     models: ModelQueries
     refused: tuple[Reason, ...] = field(default=())
+    waits: bool = False
+    """Whether the alias stays until a second person approves."""
 
     @property
     def model(self) -> ModelState:
@@ -59,6 +62,7 @@ class Changing:
         for decision in decided.decisions:
             self.command.unit.apply(decision)
         self.refused = decided.refused
+        self.waits = decided.waits
 
     def _registered(self, ref: Ref) -> ModelRegistered:
         state = self.states[ref]
@@ -75,12 +79,19 @@ class AliasChanges:
     models: ModelQueries
 
     @asynccontextmanager
-    async def open(self, name: str, alias: str, by: str, reason: str, if_match: str | None) -> AsyncIterator[Changing]:
+    async def open(
+        self, name: str, alias: str, by: str, reason: str, if_match: str | None, *, pinned: bool = False
+    ) -> AsyncIterator[Changing]:
         """Lock the model and yield the change. Raises a 412 Problem where an alias has changed since, 428 where a protected alias
-        is changed without saying since when, 422 for what is refused, and 409 for what the gates do not let pass."""
+        is changed without saying since when, 422 for what is refused, and 409 for what the gates do not let pass.
+
+        A change that is `pinned` names a request, which waits only while the alias does not move.
+        """
         async with self.runtime.transact([model_ref(name)]) as command:
             changing = Changing(name, alias, Change(new_id(), by, reason), command, self.models)
-            _check(changing.model, name, alias, if_match)
+            _check(changing.model, name, alias, if_match, pinned)
+            if waiting := changing.model.waiting(alias):
+                await command.lock([request_ref(waiting)])
             try:
                 yield changing
             except ChangeRefused as refused:
@@ -89,8 +100,8 @@ class AliasChanges:
             raise Problem.of(409, "The gates do not let the version pass", changing.refused)
 
 
-def _check(state: ModelState, name: str, alias: str, if_match: str | None) -> None:
-    if if_match is None and state.policy(alias).protected:
+def _check(state: ModelState, name: str, alias: str, if_match: str | None, pinned: bool) -> None:
+    if if_match is None and not pinned and state.policy(alias).protected:
         detail = f"alias {alias!r} is protected: GET /api/v1/models/{name}/aliases shows the ETag to send as If-Match"
         raise Problem(428, "The alias is protected", detail)
     if if_match is not None and if_match != etag(state):

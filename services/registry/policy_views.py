@@ -48,6 +48,9 @@ class PolicyAsked(Strict):
     rollback_days: Annotated[_Finite, Field(ge=0, le=DAYS_AT_MOST)] = Field(
         default=ROLLBACK_DAYS, description="For so many days after the alias left a version it goes back without gates."
     )
+    approval: bool = Field(
+        default=False, description="Whether a promotion waits until somebody else than who asked for it approves it."
+    )
     by: By = "unknown"
     reason: Annotated[Why, Field(min_length=1)]
 

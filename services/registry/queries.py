@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -21,6 +21,7 @@ from services.registry.search.tokens import FilterFault
 _LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
 _MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
 _CHECKS = Listing("item", "gate_check", "checked_at", "key", statements.CHECK_FILTERS)
+_REQUESTS = Listing("item", "promotion_request", "requested_at", "key", statements.REQUEST_FILTERS)
 
 MODEL_ID = r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$"
 """Pattern of `name`, `name@version` and `name@alias`."""
@@ -101,6 +102,19 @@ class ChecksAsked(Frozen):
     )
 
 
+class RequestsAsked(Frozen):
+    """The query of a list of requests of promotions."""
+
+    alias: Name | None = Field(default=None, description="Only requests for this alias.")
+    status: Literal["waiting", "approved", "declined", "superseded"] | None = Field(
+        default=None, description="Only requests of which this became."
+    )
+    limit: int = Field(default=50, ge=1, le=200, description="The most requests on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class ModelQueries:
     """Reads of one service's database."""
@@ -157,6 +171,11 @@ class ModelQueries:
         """Return one page of the checks of a model's gates. Raises a 422 Problem for a cursor of another list."""
         filters = {"model": name, "alias": asked.alias, "version": asked.version}
         return await _CHECKS.page(self.reads, filters, asked.limit, asked.cursor)
+
+    async def requests(self, name: str, asked: RequestsAsked) -> Page:
+        """Return one page of the requests of promotions of a model. Raises a 422 Problem for a cursor of another list."""
+        filters = {"model": name, "alias": asked.alias, "status": asked.status}
+        return await _REQUESTS.page(self.reads, filters, asked.limit, asked.cursor)
 
 
 def _model_row(name: str, text: str, moves: Sequence[str] = ()) -> ModelRow | None:

@@ -37,6 +37,9 @@ MOVE_FILTERS = {"model": "model = {}", "alias": "alias = {}"}
 CHECK_FILTERS = {"model": "model = {}", "alias": "alias = {}", "version": "version = {}"}
 """The condition of each filter of the list of checks of gates, with {} for the value."""
 
+REQUEST_FILTERS = {"model": "model = {}", "alias": "alias = {}", "status": "status = {}"}
+"""The condition of each filter of the list of requests, with {} for the value."""
+
 FILTERS = {
     "name": "r.model = {}",
     "alias": "(r.model, r.version) IN (SELECT key, aliases->>CAST({} AS text) FROM model)",

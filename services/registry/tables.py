@@ -6,6 +6,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.kernel.tables import aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
+from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
 
 metadata = MetaData()
@@ -75,3 +76,25 @@ gate_check = aggregate_table(
     Column("item", Text, Computed("CAST(state -> 'check' AS text)", persisted=True), comment="GateCheck as JSON."),
 )
 Index("gate_check_model", gate_check.c.model, gate_check.c.checked_at.desc(), gate_check.c.key.desc())
+
+promotion_request = aggregate_table(
+    metadata,
+    PROMOTION_REQUEST,
+    Column("model", Text),
+    Column("alias", Text),
+    Column("version", Text),
+    Column("status", Text),
+    Column("requested_at", DateTime(timezone=True)),
+    Column(
+        "item",
+        Text,
+        Computed("CAST((state -> 'asked') || (state -> 'outcome') AS text)", persisted=True),
+        comment="PromotionRequest as JSON.",
+    ),
+)
+Index(
+    "promotion_request_model",
+    promotion_request.c.model,
+    promotion_request.c.requested_at.desc(),
+    promotion_request.c.key.desc(),
+)

@@ -10,6 +10,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.base import NAME_PATTERN, Frozen, Name, Storable, Strict
 from schemas.models import Lineage, ModelRegistered
 from services.registry.domain.lineage import Artifact, is_evaluated
+from services.registry.domain.requests import Asked, Outcome, Waiting
 from services.registry.domain.state import AliasMove
 from services.registry.queries import ModelRow, StoredVersion
 
@@ -108,6 +109,9 @@ class AliasesView(Frozen):
     earlier: dict[str, tuple[str, ...]] = Field(
         description="By alias, the versions that a rollback can go back to, the last one last."
     )
+    waiting: dict[str, Waiting] = Field(
+        default_factory=dict, description="By alias, the request that waits until a second person approves it."
+    )
     moves: tuple[AliasMove, ...] = Field(description="The newest moves, newest first; GET /models/{name}/moves has all.")
 
     @classmethod
@@ -116,7 +120,9 @@ class AliasesView(Frozen):
         state = row.state
         moves = tuple(map(AliasMove.model_validate_json, row.moves))
         earlier = {alias: versions for alias, versions in state.earlier.items() if versions}
-        return cls(name=row.name, sequence=state.aliases_at, aliases=state.aliases, earlier=earlier, moves=moves)
+        return cls(
+            name=row.name, sequence=state.aliases_at, aliases=state.aliases, earlier=earlier, waiting=state.requests, moves=moves
+        )  # fmt: skip
 
 
 class MovePage(Frozen):
@@ -156,6 +162,40 @@ class RollbackTarget(Strict):
     by: By = "unknown"
     reason: Annotated[Why, Field(min_length=1)]
     accept_inconclusive: Accepts = False
+
+
+class PromotionRequest(Asked, Outcome):
+    """A request of a promotion that needs approval, and what became of it."""
+
+
+class RequestPage(Frozen):
+    """A page of requests of promotions, newest first."""
+
+    items: tuple[PromotionRequest, ...]
+    next: str | None = Field(description="Cursor of the next page; null at the end.")
+
+
+RequestId = Annotated[
+    Storable, Field(min_length=1, max_length=257, description="Id of the request, which must still wait.")
+]
+Approver = Annotated[Storable, Field(min_length=1, max_length=256, description="Who approves or declines it.")]
+
+
+class ApprovalAsked(Strict):
+    """Somebody approves a request."""
+
+    request: RequestId
+    by: Approver
+    reason: Why = ""
+    accept_inconclusive: Accepts = False
+
+
+class DeclineAsked(Strict):
+    """Somebody declines a request, or takes their own back."""
+
+    request: RequestId
+    by: Approver
+    reason: Annotated[Why, Field(min_length=1)]
 
 
 class RemovalAsked(Frozen):

@@ -21,6 +21,14 @@ class Change(NamedTuple):
     reason: str
 
 
+class Approval(NamedTuple):
+    """Who approved a request, and why."""
+
+    request: str
+    by: str
+    reason: str
+
+
 class ChangeRefused(Exception):
     """An alias cannot change as it was asked."""
 
@@ -38,8 +46,9 @@ class Target(NamedTuple):
 
 
 def promote(
-    model: str, alias: str, target: Target, state: ModelState, change: Change, verdict: str | None = None
-) -> Decision:
+    model: str, alias: str, target: Target, state: ModelState, change: Change, verdict: str | None = None,
+    approval: Approval | None = None,
+) -> Decision:  # fmt: skip
     """Move `alias` to `target`, which must be a version of the model, or about to be; `verdict` is that of the gates.
 
     Raises ChangeRefused.
@@ -49,6 +58,8 @@ def promote(
     moved = ModelPromoted(
         model=model, alias=alias, version=target.version, previous=state.aliases.get(alias), by=change.by, reason=change.reason,
         move=change.id, registered_by=target.registered_by, verdict=verdict,
+        request=approval and approval.request, approved_by=approval and approval.by,
+        approval_reason=approval.reason if approval else "", supersedes=None if approval else state.waiting(alias),
     )  # fmt: skip
     return Decision(model_ref(model), model, moved)
 
@@ -74,7 +85,7 @@ def roll_back(
     earlier_version(alias, target.version, state)
     moved = ModelRolledBack(
         model=model, alias=alias, version=target.version, previous=_current(alias, state), by=change.by, reason=change.reason,
-        move=change.id, registered_by=target.registered_by, verdict=verdict,
+        move=change.id, registered_by=target.registered_by, verdict=verdict, supersedes=state.waiting(alias),
     )  # fmt: skip
     return Decision(model_ref(model), model, moved)
 
@@ -96,7 +107,8 @@ def remove(model: str, alias: str, state: ModelState, change: Change) -> Decisio
         message, remedy = "the alias is protected", "set another policy of the alias first"
         raise ChangeRefused(Reason(field="alias", value=shown(alias), message=message, remedy=remedy))
     removed = AliasRemoved(
-        model=model, alias=alias, previous=previous, by=change.by, reason=change.reason, move=change.id
+        model=model, alias=alias, previous=previous, by=change.by, reason=change.reason, move=change.id,
+        supersedes=state.waiting(alias),
     )  # fmt: skip
     return Decision(model_ref(model), model, removed)
 

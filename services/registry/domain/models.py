@@ -16,11 +16,14 @@ from schemas.models import (
     ModelPromoted,
     ModelRegistered,
     ModelRolledBack,
+    PromotionDeclined,
+    PromotionRequested,
     VersionDescribed,
 )
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
+from services.registry.domain.requests import ENDINGS, PromotionRequests, PromotionRequestState, followed, requests_of
 from services.registry.domain.state import (
     AliasMove,
     AliasMoves,
@@ -47,6 +50,8 @@ OWN = (
     GatesChecked,
     AliasPolicySet,
     VersionDescribed,
+    PromotionRequested,
+    PromotionDeclined,
 )
 """Types of the events about models, which the registry numbers."""
 
@@ -56,12 +61,12 @@ class RegistryDomain(ExecutorDomain):
 
     def __init__(self) -> None:
         super().__init__("registry")
-        own = (Models(), Registrations(), AliasMoves(), GateChecks())
+        own = (Models(), Registrations(), AliasMoves(), GateChecks(), PromotionRequests())
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
         self.handles |= {event.type_name() for event in OWN}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """Return a model, and the version, move or check that the event is about; only the registry's own events count."""
+        """Return a model, and the version, move, check or requests that the event is about; only the registry's own events count."""
         if not isinstance(event.data, OWN):
             return super().touches(event)
         if event.source != self.source:
@@ -72,10 +77,10 @@ class RegistryDomain(ExecutorDomain):
             case VersionDescribed() as told:
                 return (model_ref(told.model), registration_ref(told.job_id, told.step))
             case AliasMoved() | AliasRemoved() as moved:
-                return (model_ref(moved.model), move_ref(moved.move or event.id))
+                return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
             case GatesChecked(model=model, check=check):
                 return (model_ref(model), check_ref(check))
-        return (model_ref(event.data.model),)
+        return (model_ref(event.data.model), *requests_of(event.data))
 
     def owner(self, event: Event) -> Ref:
         """Return the model, which numbers its events."""
@@ -98,6 +103,12 @@ class RegistryDomain(ExecutorDomain):
                 changed = dict(state.ruled(rules, event.sequence or 0))
             case GateCheckState(), GatesChecked() as found:
                 changed = {"model": found.model, "check": _check(found, event)}
+            case ModelState(), PromotionRequested() as asked:
+                changed = dict(state.asked(asked, event.time))
+            case ModelState(), PromotionDeclined() as declined:
+                changed = dict(state.declined(declined))
+            case PromotionRequestState(), _ if isinstance(event.data, ENDINGS):
+                changed = followed(ref.key, event.data, event)
             case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed():
                 changed = {}
             case _:
@@ -119,6 +130,8 @@ def _move(moved: AliasMoved | AliasRemoved, event: Event) -> AliasMove:
         by=moved.by,
         reason=moved.reason,
         verdict=None if isinstance(moved, AliasRemoved) else moved.verdict,
+        request=moved.request if isinstance(moved, ModelPromoted) else None,
+        approved_by=moved.approved_by if isinstance(moved, ModelPromoted) else None,
     )
 
 

@@ -14,6 +14,7 @@ POLICIES_AT_MOST = 20
 def set_policy(model: str, alias: str, policy: AliasPolicy | None, state: ModelState, change: Change) -> Decision | None:
     """Set the policy of an alias, which need not name a version yet; None removes it. Returns None if nothing changes.
 
+    Without approval in the policy, no request waits for it any more.
     Raises ChangeRefused.
     """
     if state.policies.get(alias) == policy:
@@ -27,5 +28,8 @@ def set_policy(model: str, alias: str, policy: AliasPolicy | None, state: ModelS
                 field="alias", value=shown(alias), message=message, remedy="remove the policy of an alias that needs none"
             )
         )
-    rules = AliasPolicySet(model=model, alias=alias, policy=policy, by=change.by, reason=change.reason)
+    rules = AliasPolicySet(
+        model=model, alias=alias, policy=policy, by=change.by, reason=change.reason,
+        supersedes=None if policy and policy.approval else state.waiting(alias),
+    )  # fmt: skip
     return Decision(model_ref(model), model, rules)

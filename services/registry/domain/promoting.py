@@ -1,4 +1,4 @@
-"""Decides whether an alias moves to a version: by its gates, and by whether it is protected."""
+"""Decides whether an alias moves to a version: by its gates, whether it is protected, and whether a second person approves."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -9,6 +9,7 @@ from schemas.models import AliasRefused, GatesChecked, ModelRegistered
 from schemas.reasons import Reason, shown
 from services.chassis.kernel.aggregate import Decision, Ref, States
 from services.registry.domain.aliases import (
+    Approval,
     Change,
     ChangeRefused,
     Target,
@@ -17,7 +18,9 @@ from services.registry.domain.aliases import (
     refusal,
     roll_back,
 )
+from services.registry.domain.approving import Passed, ask, asked_for, waiting_for
 from services.registry.domain.gates import checked
+from services.registry.domain.requests import request_ref
 from services.registry.domain.state import (
     REGISTRATION,
     ModelState,
@@ -45,29 +48,66 @@ class Wish(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """The own events of a decision, and why the alias does not move; no reason if it does."""
+    """The own events of a decision, and why the alias does not move; no reason if it does or waits for approval."""
 
     decisions: tuple[Decision, ...]
     refused: tuple[Reason, ...] = ()
+    waits: bool = False
+
+
+_REASON_NEEDED = Reason(
+    field="reason",
+    value=shown(""),
+    message="a reason is needed: the alias is protected, or inconclusive evidence is accepted",
+    remedy="say why the alias moves",
+)
 
 
 def rows_needed(alias: str, change: str, model: ModelState) -> tuple[Ref, ...]:
     """Return which rows `promotion` and `rollback` need beside those of the model, the version and the move."""
-    if not model.policy(alias).gates:
-        return ()
+    policy, waiting = model.policy(alias), model.waiting(alias)
+    requests = (waiting, change if policy.approval else None)
+    refs = tuple(request_ref(request) for request in requests if request is not None)
+    if not policy.gates:
+        return refs
     holder = model.holders.get(alias)
-    return (check_ref(change), *((Ref(REGISTRATION, holder),) if holder else ()))
+    return (*refs, check_ref(change), *((Ref(REGISTRATION, holder),) if holder else ()))
 
 
 def promotion(wish: Wish, states: States) -> Decided:
-    """Decide that an alias moves to a version, or why it does not. Raises ChangeRefused where no gate needs to be asked."""
+    """Decide that an alias moves to a version, waits for approval to do so, or why it does not.
+
+    Raises ChangeRefused where no gate needs to be asked.
+    """
     name, model = wish.version.model, _model(wish, states)
     if reason := refusal(wish.alias, model) or _without_reason(wish, model):
         raise ChangeRefused(reason)
     verdict, checks, refused = _gated(wish, model, states)
     if refused:
         return Decided(checks, refused)
+    if model.policy(wish.alias).approval:
+        gates = Passed(verdict, wish.accepts_inconclusive)
+        asked = ask(name, wish.alias, wish.target, wish.change, gates, states)
+        return Decided((*checks, asked) if asked else (), waits=True)
     return Decided((*checks, promote(name, wish.alias, wish.target, model, wish.change, verdict)))
+
+
+def approval(wish: Wish, request: str, states: States) -> Decided:
+    """Decide that a request is approved by `wish.change`: its alias moves if the gates, asked again, let the version pass.
+
+    Raises ChangeRefused.
+    """
+    name, model, approver = wish.version.model, _model(wish, states), wish.change
+    asked = asked_for(waiting_for(wish.alias, request, model), approver.by, states)
+    change = Change(approver.id, asked.by, asked.reason)
+    theirs = wish._replace(change=change, accepts_inconclusive=wish.accepts_inconclusive or asked.accepts_inconclusive)
+    if wish.accepts_inconclusive and not approver.reason:
+        raise ChangeRefused(_REASON_NEEDED)
+    verdict, checks, refused = _gated(theirs, model, states)
+    if refused:
+        return Decided(checks, refused)
+    approved = Approval(request, approver.by, approver.reason)
+    return Decided((*checks, promote(name, wish.alias, wish.target, model, change, verdict, approved)))
 
 
 def rollback(wish: Wish, states: States, now: datetime) -> Decided:
@@ -76,6 +116,10 @@ def rollback(wish: Wish, states: States, now: datetime) -> Decided:
     version = earlier_version(wish.alias, wish.version.version, model)
     if model.may_go_back(wish.alias, version, now):
         return Decided((roll_back(name, wish.alias, wish.target, model, wish.change),))
+    if model.policy(wish.alias).approval:
+        message = "the alias left this version too long ago to go back to it without the approval of a second person"
+        remedy = "ask for the promotion of this version instead"
+        raise ChangeRefused(Reason(field="version", value=shown(version), message=message, remedy=remedy))
     verdict, checks, refused = _gated(wish, model, states)
     if refused:
         return Decided(checks, refused)
@@ -93,9 +137,10 @@ def promotion_by_job(wish: Wish, states: States) -> Decided:
                 "move it by hand, or name another alias in the job",
             )
             raise ChangeRefused(Reason(field="alias", value=shown(wish.alias), message=message, remedy=remedy))
-        checks, reasons = promotion(wish, states)
+        decided = promotion(wish, states)
+        checks, reasons = decided.decisions, decided.refused
         if not reasons:
-            return Decided(checks)
+            return decided
     except ChangeRefused as refused:
         reasons = (refused.reason,)
     made = wish.version
@@ -138,8 +183,7 @@ def _reasons(verdicts: Iterable[GateVerdict], accepted: bool) -> Iterator[Reason
 def _without_reason(wish: Wish, model: ModelState) -> Reason | None:
     if wish.change.reason or not (model.policy(wish.alias).protected or wish.accepts_inconclusive):
         return None
-    message = "a reason is needed: the alias is protected, or inconclusive evidence is accepted"
-    return Reason(field="reason", value=shown(""), message=message, remedy="say why the alias moves")
+    return _REASON_NEEDED
 
 
 def _holder(alias: str, model: ModelState, states: States) -> ModelRegistered | None:

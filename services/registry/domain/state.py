@@ -7,15 +7,27 @@ their own. Each row is written by own events of the registry only, so columns co
 import json
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.gates import AliasPolicy, GateVerdict
-from schemas.models import AliasMoved, AliasPolicySet, AliasRemoved, Lineage, ModelRegistered, ModelRolledBack
+from schemas.models import (
+    AliasMoved,
+    AliasPolicySet,
+    AliasRemoved,
+    Lineage,
+    ModelRegistered,
+    ModelRolledBack,
+    PromotionDeclined,
+    PromotionRequested,
+)
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
+from services.registry.domain.requests import Waiting
 from services.registry.domain.versioning import Version, with_version
+
+_T = TypeVar("_T")
 
 MODEL = "model"
 REGISTRATION = "registration"
@@ -55,6 +67,10 @@ class ModelState(State):
         description="By alias, job and step that registered the version which it names, `job/step`, as far as that is known.",
     )
     policies: dict[str, AliasPolicy] = Field(default_factory=dict, description="The rules by which each alias moves.")
+    requests: dict[str, Waiting] = Field(
+        default_factory=dict,
+        description="By alias, the request that waits for approval; only aliases whose policy needs it.",
+    )
 
     def registered(self, made: ModelRegistered) -> Mapping[str, Any]:
         """Return the fields after a registration."""
@@ -72,8 +88,7 @@ class ModelState(State):
         """Return the fields after an alias moved or was removed."""
         alias = move.alias
         aliases, earlier, left, holders = (
-            {name: value for name, value in field.items() if name != alias}
-            for field in (self.aliases, self.earlier, self.left, self.holders)
+            _without(alias, field) for field in (self.aliases, self.earlier, self.left, self.holders)
         )
         if isinstance(move, AliasMoved):
             aliases[alias] = move.version
@@ -82,14 +97,33 @@ class ModelState(State):
             left[alias] = {version: known[version] for version in before if version in known}
             if move.registered_by is not None:
                 holders[alias] = move.registered_by
-        return {"aliases": aliases, "earlier": earlier, "left": left, "holders": holders, "aliases_at": sequence}
+        requests = _without(alias, self.requests)
+        return {
+            "aliases": aliases, "earlier": earlier, "left": left, "holders": holders, "requests": requests,
+            "aliases_at": sequence,
+        }  # fmt: skip
 
     def ruled(self, rules: AliasPolicySet, sequence: int) -> Mapping[str, Any]:
         """Return the fields after the policy of an alias was set."""
-        policies = {alias: policy for alias, policy in self.policies.items() if alias != rules.alias}
+        policies = _without(rules.alias, self.policies)
         if rules.policy is not None:
             policies[rules.alias] = rules.policy
-        return {"policies": policies, "aliases_at": sequence}
+        requests = self.requests if rules.policy and rules.policy.approval else _without(rules.alias, self.requests)
+        return {"policies": policies, "requests": requests, "aliases_at": sequence}
+
+    def asked(self, asked: PromotionRequested, at: datetime) -> Mapping[str, Any]:
+        """Return the fields after somebody asked for approval."""
+        waiting = Waiting(id=asked.request, version=asked.version, by=asked.by, at=at)
+        return {"requests": {**self.requests, asked.alias: waiting}}
+
+    def declined(self, declined: PromotionDeclined) -> Mapping[str, Any]:
+        """Return the fields after a request was declined."""
+        return {"requests": _without(declined.alias, self.requests)}
+
+    def waiting(self, alias: str) -> str | None:
+        """Return the id of the request of an alias that waits for approval; None if none does."""
+        waiting = self.requests.get(alias)
+        return waiting.id if waiting else None
 
     def policy(self, alias: str) -> AliasPolicy:
         """Return the rules by which an alias moves."""
@@ -99,6 +133,10 @@ class ModelState(State):
         """Return whether `alias` left `version` so shortly ago that it goes back without gates."""
         left = self.left.get(alias, {}).get(version)
         return left is not None and now - left <= timedelta(days=self.policy(alias).rollback_days)
+
+
+def _without(alias: str, field: Mapping[str, _T]) -> dict[str, _T]:
+    return {name: value for name, value in field.items() if name != alias}
 
 
 def _earlier(before: tuple[str, ...], move: AliasMoved) -> tuple[str, ...]:
@@ -138,6 +176,8 @@ class AliasMove(Frozen):
         default=None,
         description="What the gates said: passed, or inconclusive, which a person accepted; null: none was asked.",
     )
+    request: str | None = Field(default=None, description="The request that was approved; null if none was needed.")
+    approved_by: str | None = Field(default=None, description="Who approved it; null if no approval was needed.")
 
 
 class GateCheckState(State):

@@ -304,6 +304,22 @@ async def test_the_gates_of_the_how_to_wait_for_a_person_and_what_they_said_is_a
     waits = await models(registry, *asked, *seen)
     assert (waits.code, "gates.exact_match" in waits.err, "inconclusive" in waits.err) == (1, True, True)
     assert (await models(registry, *asked, *seen, "--accept-inconclusive")).code == 0
+    other = ("policy", name, "candidate", "--reason", "Two people look.")
+    assert "by a second person" in (await models(registry, *other, "--approval")).out
+    await registered(registry, "job-2", "second")
+    waits = await models(registry, "aliases", name)
+    assert f"candidate waits to be 1.0.1, as {registry.mark} asks" in waits.err
+    own = await models(registry, "promote", f"{name}@1.0.1", "candidate", "--by", "ana")
+    assert (own.code, "as ana asks" in own.err) == (0, True)
+    assert (await models(registry, "approve", f"{name}@1.0.1", "candidate", "--by", "ana")).code == 1
+    assert "1.0.1 does, as ana asks" in (await models(registry, "approve", f"{name}@1.0.0", "candidate", "--by", "bo")).err
+    assert (await models(registry, "approve", f"{name}@1.0.1", "candidate", "--by", "bo")).code == 0
+    assert "ana, approved by bo" in (await models(registry, "moves", name)).out
+    assert (await models(registry, "promote", f"{name}@1.0.0", "candidate", "--by", "ana")).code == 0
+    gone = await models(registry, "decline", f"{name}@1.0.0", "candidate", "--reason", "No.", "--by", "ana", "--json")
+    assert gone.json["waiting"] == {}
+    requests = (await models(registry, "requests", name)).out
+    assert all(word in requests for word in ("approved", "declined", "superseded", "No."))
     listed = await models(registry, "checks", name)
     assert all(word in listed.out for word in ("production", "1.0.0", "passed", "inconclusive", "worse by 0.02 at most"))
     assert (await models(registry, *rule, str(file), "--clear")).code == 2

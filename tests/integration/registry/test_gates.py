@@ -1,5 +1,6 @@
 """Gates of aliases on real Kafka and PostgreSQL: a worse version does not get through, whoever asks, and the log says why."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -96,6 +97,50 @@ async def test_a_protected_alias_is_moved_by_who_saw_where_it_stands_and_says_wh
     assert (await registry.http.delete(path, headers=seen)).status_code == 422
     assert (await registry.http.put(path, json=target, headers=seen)).json()["aliases"] == {"candidate": "1.0.1"}
     assert (await registry.http.put(path, json=target, headers=seen)).status_code == 412
+
+
+async def test_what_one_person_asks_for_a_second_one_approves_once_while_nothing_else_moved(registry: Registry) -> None:
+    await registered(registry, "job-1", 0.9)
+    await registered(registry, "job-2", 0.9)
+    name = registry.name("router")
+    path = f"/models/{name}/aliases/candidate"
+    rules = {"approval": True, "protected": False, "by": "ana", "reason": "Two people look."}
+    assert (await registry.http.put(f"{path}/policy", json=rules)).json()["policy"]["approval"] is True
+    await registered(registry, "job-3", 0.9)
+    target = {"version": "1.0.0", "by": "ana", "reason": "The older one."}
+    waits = await registry.http.put(path, json=target)
+    assert (waits.status_code, waits.json()["aliases"]) == (202, {"candidate": "1.0.1"})
+    assert (await registry.http.put(path, json={**target, "by": "unknown"})).json()["reasons"][0]["field"] == "by"
+    waiting = waits.json()["waiting"]["candidate"]
+    assert (waiting["version"], waiting["by"]) == ("1.0.0", "ana")
+    answer = {"request": waiting["id"], "by": "ANA", "reason": "I say so."}
+    refused = await registry.http.post(f"{path}/approve", json=answer)
+    assert (refused.status_code, refused.json()["reasons"][0]["field"]) == (422, "by")
+
+    approve, decline = f"{path}/approve", f"{path}/decline"
+    races = [approve, approve, decline, decline]
+    said = await asyncio.gather(*(registry.http.post(url, json={**answer, "by": f"bo {n}"}) for n, url in enumerate(races)))
+    won = [one.status_code for one in said].index(200)
+    assert sorted(one.status_code for one in said) == [200, 422, 422, 422]
+    assert all("waits for no approval" in one.text for n, one in enumerate(said) if n != won)
+    listed = (await registry.http.get(f"/models/{name}/requests?alias=candidate")).json()["items"]
+    outcome = {approve: "approved", decline: "declined"}[races[won]]
+    assert [(one["version"], one["status"]) for one in listed] == [("1.0.0", outcome), ("1.0.2", "superseded")]
+    assert listed[0]["decided_by"] == f"bo {won}"
+    assert listed[1]["id"] == f"{registry.job('job-3')}/register"
+    assert (await registry.http.get(f"/models/{name}/requests?status=waiting")).json()["items"] == []
+
+    await registry.http.put(path, json={**target, "version": "1.0.2"})
+    (waiting,) = (await registry.http.get(f"/models/{name}/requests?status=waiting")).json()["items"]
+    gone = await registry.http.delete(f"{path}/policy?by=ana&reason=Nobody+is+there.")
+    assert gone.json()["policy"]["approval"] is False
+    late = await registry.http.post(approve, json={"request": waiting["id"], "by": "bo"})
+    assert (late.status_code, late.json()["reasons"][0]["field"]) == (422, "request")
+    assert (await registry.http.post(approve, json={**answer, "request": "none"})).status_code == 422
+    assert (await registry.http.get(f"/models/{name}/requests?status=superseded&limit=1")).json()["items"][0][
+        "id"
+    ] == waiting["id"]
+    assert await registry.differences() == 0
 
 
 @pytest.mark.parametrize(

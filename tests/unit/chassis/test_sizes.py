@@ -67,7 +67,9 @@ SAID = {
 }  # fmt: skip
 MOVED = {
     "model": NAME, "alias": NAME, "previous": NAME, "by": WORST * 85, "reason": WORST * 666, "move": f"{NAME}/{NAME}",
+    "supersedes": f"{NAME}/{NAME}",
 }  # fmt: skip
+REQUEST = {**MOVED, "version": NAME, "request": f"{NAME}/{NAME}", "registered_by": f"{NAME}/{NAME}"}
 
 
 def with_settings(example: EventData, **fields: Any) -> dict[str, Any]:
@@ -98,7 +100,9 @@ LARGEST: dict[str, dict[str, Any]] = {
     "StepCancelled": ABOUT,
     "StepProgressed": ABOUT,
     "FeedbackRecorded": {"judge": "j" * SETTINGS_BYTES, **ABOUT},
-    "ModelPromoted": {**MOVED, "version": NAME},
+    "ModelPromoted": {**REQUEST, "approved_by": WORST * 85, "approval_reason": WORST * 666},
+    "PromotionRequested": REQUEST,
+    "PromotionDeclined": REQUEST,
     "ModelRolledBack": {**MOVED, "version": NAME},
     "AliasRemoved": MOVED,
     "GatesChecked": {**MOVED, "version": NAME, "holder": NAME, "check": NAME, "gates": (SAID,) * GATES_AT_MOST},

@@ -13,7 +13,7 @@ from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
-from schemas.models import AliasMoved, Lineage, ModelRegistered
+from schemas.models import AliasMoved, AliasPolicySet, Lineage, ModelPromoted, ModelRegistered, PromotionRequested
 from schemas.steps import RegisterSettings
 from schemas.topics import JOBS, MODELS, TOPIC_OF
 from services.chassis.executor.attempts import AttemptState, decision
@@ -24,11 +24,13 @@ from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
+from services.registry.domain.approving import decline, waiting_for
 from services.registry.domain.describing import describe
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.policies import set_policy
-from services.registry.domain.promoting import Decided, Wish, promotion, rollback, rows_needed
+from services.registry.domain.promoting import Decided, Wish, approval, promotion, rollback, rows_needed
 from services.registry.domain.registering import VersionRefused, further_rows, register, rows_of
+from services.registry.domain.requests import APPROVED, DECLINED, SUPERSEDED, WAITING, PromotionRequestState
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
 from tests.audit import record
 from tests.explored import examples
@@ -40,7 +42,10 @@ POLICIES = (
     AliasPolicy(protected=True),
     AliasPolicy(gates=(Gate(metric="quality", comparison="at_least", threshold=2),)),
     AliasPolicy(gates=(Gate(metric="quality", comparison="at_least", worse_by=0),), rollback_days=0),
+    AliasPolicy(approval=True),
+    AliasPolicy(approval=True, gates=(Gate(metric="quality", comparison="at_least", threshold=2),)),
 )
+PEOPLE = ("ana", "bo")
 OUTCOMES = ("StepCompleted", "StepFailed", "StepCancelled")
 
 
@@ -72,6 +77,7 @@ class World:
                 self.consume,
                 self.work,
                 self.move,
+                self.answer,
                 self.describe,
             )
         )
@@ -152,7 +158,7 @@ class World:
     def move(self) -> None:
         """A person moves an alias, takes it back, removes it, or sets the rules by which it moves."""
         ref, alias = model_ref(self.chance.choice(MODEL_NAMES)), self.chance.choice(ALIASES)
-        change = Change(f"move-{next(self.ids)}", "a person", "because")
+        change = Change(f"move-{next(self.ids)}", self.chance.choice(PEOPLE), "because")
         unit = self.unit(ref, move_ref(change.id))
         state = self.rows[ref].state
         assert isinstance(state, ModelState)
@@ -170,6 +176,32 @@ class World:
             elif state.newest:
                 wish = self.wish(ref, alias, self.chance.choice(state.newest), change)
                 self.take(unit, promotion(wish, unit.states))
+        self.outbox += unit.emitted
+
+    def answer(self) -> None:
+        """A person approves or declines a request that they know of, which may wait no more."""
+        known = [
+            row.state
+            for row in self.rows.values()
+            if isinstance(row.state, PromotionRequestState) and row.state.asked is not None
+        ]
+        if not known:
+            return
+        state = self.chance.choice(known)
+        assert state.asked is not None
+        assert state.model is not None
+        ref, alias = model_ref(state.model), state.asked.alias
+        change = Change(f"move-{next(self.ids)}", self.chance.choice(PEOPLE), "because")
+        unit = self.unit(ref, move_ref(change.id))
+        model = self.rows[ref].state
+        assert isinstance(model, ModelState)
+        unit = self.unit(ref, *rows_needed(alias, change.id, model))
+        with suppress(ChangeRefused):
+            waiting = waiting_for(alias, state.asked.id, model)
+            if self.chance.random() < 0.2:
+                self.take(unit, Decided((decline(ref.key, waiting, alias, change),)))
+            else:
+                self.take(unit, approval(self.wish(ref, alias, waiting.version, change), waiting.id, unit.states))
         self.outbox += unit.emitted
 
     def describe(self) -> None:
@@ -287,15 +319,50 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
     assert {(data.model, data.version) for data in moved} <= known
 
 
+@settings(max_examples=examples(150))
+@given(st.integers(0, 2**32), st.integers(10, 120))
+def test_two_people_stand_behind_what_needed_approval_and_a_request_ends_once(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+        waiting = {
+            (state.model, state.asked.alias, state.asked.id)
+            for state in (row.state for row in world.rows.values())
+            if isinstance(state, PromotionRequestState) and state.asked and state.outcome.status == WAITING
+        }
+        models = {ref.key: row.state for ref, row in world.rows.items() if isinstance(row.state, ModelState)}
+        assert waiting == {(name, alias, one.id) for name, state in models.items() for alias, one in state.requests.items()}
+        assert all(state.policy(alias).approval for state in models.values() for alias in state.requests)
+    world.settle()
+    policies: dict[tuple[str, str], AliasPolicy | None] = {}
+    asked: dict[str, PromotionRequested] = {}
+    for event in world.log[MODELS.name]:
+        match event.data:
+            case AliasPolicySet() as rules:
+                policies[rules.model, rules.alias] = rules.policy
+            case PromotionRequested() as request:
+                asked[request.request] = request
+            case ModelPromoted() as moved:
+                policy = policies.get((moved.model, moved.alias))
+                assert (moved.request is not None) is bool(policy and policy.approval)
+                if moved.request is not None:
+                    wanted_then = asked.pop(moved.request)
+                    assert (wanted_then.version, wanted_then.by) == (moved.version, moved.by)
+                    assert moved.approved_by != moved.by
+    assert world.replayed() == {ref: row.state for ref, row in world.rows.items() if row.state != type(row.state)()}
+
+
 def test_the_random_worlds_do_what_they_are_about() -> None:
     """Else the two tests above would prove nothing."""
-    seen = Counter[str]()
+    seen, ended = Counter[str](), set[str]()
     for seed in range(60):
         world = World(random.Random(seed))
         for _ in range(150):
             world.step()
         world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
+        states = (row.state for row in world.rows.values())
+        ended |= {state.outcome.status for state in states if isinstance(state, PromotionRequestState) and state.asked}
     wanted_types = {
         "StepRequested.v2",
         "StepCancelRequested",
@@ -313,6 +380,9 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "GatesChecked",
         "AliasPolicySet",
         "VersionDescribed",
+        "PromotionRequested",
+        "PromotionDeclined",
     }
     assert wanted_types | moves <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]
+    assert ended >= {WAITING, APPROVED, DECLINED, SUPERSEDED}
