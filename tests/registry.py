@@ -19,7 +19,7 @@ from schemas.envelope import Event, encode
 from schemas.jobs import StepCompleted, StepRequested, StepResult
 from schemas.lines import Message, Prediction
 from schemas.steps import RegisterSettings, ResolveSettings
-from schemas.topics import JOBS, MODELS
+from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.replay.rebuild import verify
@@ -85,7 +85,7 @@ class Registry:
     def runtime(self) -> Runtime:
         """Build the runtime like `app.build`, with another domain."""
         domain = OwnSteps(self.prefix, self.source)
-        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS), effects=WorkEffects())
+        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
 
     def service(self) -> Service:
         """Build the service."""
@@ -103,7 +103,7 @@ class Registry:
         config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
         config.port = 0
         server = uvicorn.Server(config)
-        consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name)
+        consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name, DATASETS.name)
         listening = asyncio.create_task(self._listen(consumer))
         serving = asyncio.create_task(server.serve())
         try:
@@ -168,7 +168,7 @@ class Registry:
         starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
         """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
-        its step of kind resolve. A field `whole` is a whole model that is registered instead, `predictions` the stored answers, and
+        its step of kind resolve. A field `whole` is a whole model that is registered instead, `data` the facts about the data, `predictions` the stored answers, and
         `metrics` those of the evaluation."""
         whole = fields.pop("whole", None)
         nowhere = ArtifactRef(uri="/p", sha256="a" * 64, size=1)
@@ -178,7 +178,9 @@ class Registry:
             inputs={"adapter": adapter.sha256},
         )
         results = {
-            "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1]}),
+            "prepare": StepResult(
+                facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1], **fields.pop("data", {})}
+            ),
             "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
             "evaluate": evaluated,
         }
@@ -197,8 +199,20 @@ class Registry:
             results=results, requester=self.mark, **fields,
         )  # fmt: skip
 
-    async def ask(self, *steps: StepRequested) -> None:
-        """Publish a StepRequested as the orchestrator does."""
+    def prepared(self, job: str, name: str, digest: str, artifact: ArtifactRef, **more: Any) -> StepCompleted:
+        """Return what a trainer says when it stored rows as a data set of this test; `more` are other facts."""
+        outputs = {"dataset": artifact, **more.pop("outputs", {})}
+        facts = {
+            "dataset_name": self.name(name),
+            "snapshot_sha256": digest,
+            "dataset_sha256": "d" * 64,
+            "requester": self.mark,
+        }
+        result = StepResult(outputs=outputs, metrics={"rows_train": 9.0, "tokens_median_row": 4.5}, facts={**facts, **more})
+        return StepCompleted(job_id=self.job(job), step="prepare", attempt=1, kind="prepare", result=result)
+
+    async def ask(self, *steps: StepRequested | StepCompleted) -> None:
+        """Publish a StepRequested as the orchestrator does, or what another executor completed."""
         producer = make_producer(self.settings.cluster, "orchestrator")
         await producer.start()
         for step in steps:

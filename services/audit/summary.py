@@ -7,6 +7,7 @@ from aiokafka import ConsumerRecord
 from schemas.artifacts import ArtifactRef
 from schemas.attributes import PREFIX
 from schemas.base import EventData
+from schemas.datasets import DatasetRegistered
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event, UnknownVersion, Unreadable
 from schemas.gates import AliasPolicy
@@ -154,6 +155,9 @@ def sentence(data: EventData, source: str) -> str:
         case VersionDescribed(tags=tags) as told:
             told_tags = "".join(f", {name}={value}" for name, value in tags.items())
             return f"{told.model}@{told.version} is described by {told.by}{told_tags}{_why(told.description)}"
+        case DatasetRegistered() as data:
+            rows = ", ".join(f"{number:,} {split}" for split, number in data.rows.items())
+            return f"{data.dataset}@{data.sha256[:_DIGEST]} is registered by {data.registered_by}: {rows} rows of {data.reference}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"

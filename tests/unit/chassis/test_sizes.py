@@ -108,6 +108,10 @@ LARGEST: dict[str, dict[str, Any]] = {
     "GatesChecked": {**MOVED, "version": NAME, "holder": NAME, "check": NAME, "gates": (SAID,) * GATES_AT_MOST},
     "AliasPolicySet": {**MOVED, "policy": {"gates": (GATE,) * GATES_AT_MOST}},
     "AliasRefused": {"model": NAME, "alias": NAME, "version": NAME, "by": WORST * 85, "reasons": REASONS},
+    "DatasetRegistered": {
+        "dataset": NAME, "artifact": ARTIFACT, "preferences": ARTIFACT, "metrics": RESULT.metrics, "reference": WORST * 666,
+        "source": WORST * 166, "licence": WORST * 33, "layout": WORST * 666, "notes": WORST * 666, "registered_by": WORST * 85, **ABOUT,
+    },
     "VersionDescribed": {
         "model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "description": WORST * 666,
         "tags": {f"{'t' * 120}{number}": WORST * 85 for number in range(TAGS_AT_MOST)},

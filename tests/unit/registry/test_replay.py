@@ -15,7 +15,7 @@ from schemas.gates import AliasPolicy, Gate
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
 from schemas.models import AliasMoved, AliasPolicySet, Lineage, ModelPromoted, ModelRegistered, PromotionRequested
 from schemas.steps import RegisterSettings
-from schemas.topics import JOBS, MODELS, TOPIC_OF
+from schemas.topics import DATASETS, JOBS, MODELS, TOPIC_OF
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
@@ -54,7 +54,7 @@ class World:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.domain, self.rows = chance, RegistryDomain(), dict[Ref, AggregateRow]()
-        self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: []}
+        self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: [], DATASETS.name: []}
         self.read = Counter[str]()
         self.outbox: list[Event] = []
         self.working: dict[Ref, Event] = {}
@@ -79,6 +79,7 @@ class World:
                 self.move,
                 self.answer,
                 self.describe,
+                self.prepare,
             )
         )
         turn()
@@ -98,6 +99,17 @@ class World:
             if isinstance(event.data, StepRequested)
         ):
             self.log[JOBS.name].append(an_event(asked, seconds=next(self.seconds)))
+
+    def prepare(self) -> None:
+        """A trainer stored rows of one of two data sets, under one of two names; its clock may be behind."""
+        facts = {"dataset_name": self.chance.choice("ab"), "snapshot_sha256": self.chance.choice("12") * 64}
+        result = StepResult(
+            outputs={"dataset": ArtifactRef(uri="/a", sha256="a" * 64, size=1)}, facts={**facts, "dataset_sha256": "d" * 64}
+        )
+        job = f"job-{self.chance.randrange(JOBS_IN_ALL)}"
+        told = StepCompleted(job_id=job, step="prepare", attempt=1, kind="prepare", result=result)
+        late = next(self.seconds) - self.chance.randrange(60)
+        self.log[JOBS.name].append(an_event(told, "neuroweaver/trainer", seconds=late, subject=job))
 
     def give_up(self) -> None:
         """The orchestrator closes an attempt that it asked for, each once."""
@@ -300,14 +312,15 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
         world.step()
     world.settle()
     numbers: dict[str, list[int | None]] = {}
-    for event in (*world.log[JOBS.name], *world.log[MODELS.name]):
+    for event in (*world.log[JOBS.name], *world.log[MODELS.name], *world.log[DATASETS.name]):
         if event.source == world.domain.source:
             numbers.setdefault(event.subject, []).append(event.sequence)
     assert all(given == list(range(1, len(given) + 1)) for given in numbers.values())
     made = [event.data for event in world.log[MODELS.name] if isinstance(event.data, ModelRegistered)]
     assert max(Counter((data.model, data.version) for data in made).values(), default=1) == 1
     assert max(Counter(data.lineage.job_id for data in made).values(), default=1) == 1
-    ended = Counter(event.subject for event in world.log[JOBS.name] if event.type in OUTCOMES)
+    ours = (event for event in world.log[JOBS.name] if event.source == world.domain.source)
+    ended = Counter(event.subject for event in ours if event.type in OUTCOMES)
     assert max(ended.values(), default=1) == 1
     states = [row.state for row in world.rows.values()]
     known = {
@@ -315,6 +328,8 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
         for state in states
         if isinstance(state, RegistrationState) and state.registered
     }
+    sets = Counter(event.subject for event in world.log[DATASETS.name])
+    assert max(sets.values(), default=1) == 1
     moved = [event.data for event in world.log[MODELS.name] if isinstance(event.data, AliasMoved)]
     assert {(data.model, data.version) for data in moved} <= known
 
@@ -371,6 +386,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "StepCancelled",
         "StepFailed",
         "ModelRegistered",
+        "DatasetRegistered",
     }
     moves = {
         "ModelPromoted",
