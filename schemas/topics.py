@@ -5,6 +5,13 @@ from typing import Literal
 
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.jobs import (
     FeedbackRecorded,
@@ -75,9 +82,10 @@ PROGRESS = Topic(
 MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
-     PromotionRequested, PromotionDeclined),
+     PromotionRequested, PromotionDeclined,
+     DeploymentRequested, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
-    description="Facts about models.",
+    description="Facts about models and their deployments.",
 )  # fmt: skip
 DATASETS = Topic(
     "neuroweaver.datasets", "data set name", (DatasetRegistered,), ("registry",), 6, None,

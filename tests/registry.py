@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.app import assembled
+from services.registry.deploying.driver import Driver
 from services.registry.domain.models import RegistryDomain
 from services.registry.settings import RegistrySettings
 from tests.databases import provide
@@ -55,7 +56,7 @@ class OwnSteps(RegistryDomain):
 class Registry:
     """One registry and the outsiders that use it."""
 
-    def __init__(self, kafka: str, database_url: str, home: Path) -> None:
+    def __init__(self, kafka: str, database_url: str, home: Path, driver_of: Callable[[], Driver] | None = None) -> None:
         name = f"registry_{uuid4().hex[:8]}"
         self.prefix, self.source = f"{name}-", f"neuroweaver/{name}"
         own = make_url(database_url).set(database=name).render_as_string(hide_password=False)
@@ -63,8 +64,10 @@ class Registry:
             kafka_bootstrap=kafka, registry_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5, workers=2
         )
         self.store = ArtifactStore(self.settings.artifacts_uri)
-        self.home = home
+        self.home, self.driver_of = home, driver_of
         self.http = httpx2.AsyncClient()
+        self.callers = httpx2.AsyncClient()
+        """Asks the address for callers."""
         self.said: list[Event] = []
         """The events that it published since it started, in order per partition."""
         self.mark = ""
@@ -89,7 +92,7 @@ class Registry:
 
     def service(self) -> Service:
         """Build the service."""
-        return assembled(self.runtime())
+        return assembled(self.runtime(), self.driver_of)
 
     async def differences(self) -> int:
         """Return in how many rows the projection differs from the log, as `audit verify` counts them."""
@@ -110,10 +113,12 @@ class Registry:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
             self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60)
+            self.callers = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/v1", timeout=60)
             await until(lambda: service.health.ready, what=lambda: service.health.missing)
             yield self
         finally:
             await self.http.aclose()
+            await self.callers.aclose()
             server.should_exit = True
             await serving
             listening.cancel()

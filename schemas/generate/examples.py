@@ -7,6 +7,13 @@ from datetime import UTC, datetime, timedelta
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
 from schemas.gates import INCONCLUSIVE, AliasPolicy, Gate, GateVerdict
@@ -281,6 +288,30 @@ def _history() -> Iterator[_Example]:
         accepted_by="ada",
     )
     yield _Example(REGISTRY, "registry", None, other_log)
+    yield from _of_deployment()
+
+
+def _of_deployment() -> Iterator[_Example]:
+    name = "support"
+    about = {"deployment": name, "model": MODEL, "generation": 2, "version": "1.1.0"}
+    wish = DeploymentRequested(
+        **{**about, "by": "ana", "reason": "It answers the tickets of 2026."}, artifact=_ADAPTER, kind="adapter", base_model=BASE,
+        base_model_sha256="5d" * 32, alias="production", follow=True,
+    )  # fmt: skip
+    gone = "the process that serves it ended with code -9"
+    late = {"reason": "ProgressDeadlineExceeded", "message": "1.2.0 was not ready within 600 s"}
+    for number, told in enumerate(
+        (
+            wish,
+            DeploymentReady(**about, sha256=_ADAPTER.sha256, previous="1.0.0"),
+            DeploymentDegraded(**about, reason="Failed", message=gone),
+            DeploymentRolledBack(
+                **{**about, "generation": 3, "version": "1.2.0"}, to_generation=2, to_version="1.1.0", **late
+            ),
+            DeploymentRetired(**about, by="ana", reason="Nobody asks it any more."),
+        )
+    ):
+        yield _Example(REGISTRY, f"deployments/{name}", number + 4, told)
 
 
 def _events() -> Iterator[Event]:

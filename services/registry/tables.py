@@ -1,12 +1,13 @@
 """Describes the registry's tables as they are now; a test compares them with what the migrations made."""
 
-from sqlalchemy import Column, Computed, DateTime, Index, MetaData, Text
+from sqlalchemy import Boolean, Column, Computed, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.kernel.tables import aggregate_table
+from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, object_of, text_of, time_of
 from services.registry.domain.datasets import DATA_SET
+from services.registry.domain.deployments.state import DEPLOYMENT
 from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
 
@@ -132,3 +133,25 @@ Index("dataset_newest", *_NEWEST_SETS)
 for _column in ("name", "licence", "job_id", "registered_by"):
     Index(f"dataset_{_column}", dataset.c[_column], *_NEWEST_SETS)
 Index("dataset_digest", dataset.c.sha256)
+
+deployment = aggregate_table(metadata, DEPLOYMENT, Column("model", Text), Column("open", Boolean))
+Index("deployment_open", deployment.c.key, postgresql_where=text("open"))
+
+deployment_slot = Table(
+    "deployment_slot",
+    metadata,
+    Column("deployment", Text, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("served", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("address", Text, comment="Base URL of its server."),
+    Column("headers", JSONB, nullable=False, comment="What a request to it needs; one may be a secret."),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("observed_at", DateTime(timezone=True), nullable=False, comment="On the database's clock."),
+    PrimaryKeyConstraint("deployment", "slot"),
+    schema=OPERATIONAL,
+    comment="What the driver observed of the slots of deployments.",
+)

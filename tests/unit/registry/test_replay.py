@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.artifacts import ArtifactRef
+from schemas.deployments import Rollout
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
@@ -25,6 +26,8 @@ from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
 from services.registry.domain.approving import decline, waiting_for
+from services.registry.domain.deployments.deciding import DeploymentRefused, observed, request, retire, retry, roll_back
+from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 from services.registry.domain.describing import describe
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.policies import set_policy
@@ -33,9 +36,12 @@ from services.registry.domain.registering import VersionRefused, further_rows, r
 from services.registry.domain.requests import APPROVED, DECLINED, SUPERSEDED, WAITING, PromotionRequestState
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
 from tests.audit import record
+from tests.deployments import failing, serving, wish
 from tests.explored import examples
-from tests.steps import an_event, cancel, request
+from tests.steps import an_event, cancel
+from tests.steps import request as step_request
 
+DEPLOYMENTS = ("one", "two")
 MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS, ALIASES = ("a", "b"), 5, 2, ("production", "candidate")
 POLICIES = (
     None,
@@ -80,6 +86,8 @@ class World:
                 self.answer,
                 self.describe,
                 self.prepare,
+                self.deploy,
+                self.deploy,
             )
         )
         turn()
@@ -88,7 +96,7 @@ class World:
         """The orchestrator asks for an attempt, each once."""
         job, attempt = f"job-{self.chance.randrange(JOBS_IN_ALL)}", self.chance.randint(1, ATTEMPTS)
         model = MODEL_NAMES[int(job[-1]) % 2]
-        asked = request(
+        asked = step_request(
             job, "register", attempt, kind="register",
             settings=RegisterSettings(base_model="base", model=model, version=self.chance.choice((None, None, None, "0.7.0"))),
             inputs={"adapter": ArtifactRef(uri="/a", sha256="a" * 64, size=1)},
@@ -232,6 +240,28 @@ class World:
                 unit = self.unit(model_ref(state.registered.model), registration_ref(lineage.job_id, lineage.step))
                 unit.apply(told)
                 self.outbox += unit.emitted
+
+    def deploy(self) -> None:
+        """A person changes a deployment, a driver is observed, or time passes."""
+        name = self.chance.choice(DEPLOYMENTS)
+        unit = self.unit(deployment_ref(name))
+        state = unit.states[deployment_ref(name)]
+        assert isinstance(state, DeploymentState)
+        slots = {
+            slot_of(one): self.chance.choice((serving(one), failing("Unloadable", 60))) for one in state.slots(unit.now)
+        }
+        wanted = wish(
+            self.chance.choice(("1.0.0", "2.0.0")), deployment=name, rollout=Rollout(deadline_seconds=5, bake_seconds=5)
+        )
+        turns = (
+            lambda: request(state, wanted), lambda: observed(state, slots, unit.now), lambda: observed(state, slots, unit.now),
+            lambda: self.domain.decide(deployment_ref(name), unit.states, unit.now), lambda: retry(state, "a person", "r"),
+            lambda: roll_back(state, "a person", "r", unit.now), lambda: retire(state, "a person", ""),
+        )  # fmt: skip
+        with suppress(DeploymentRefused):
+            if (decided := self.chance.choice(turns)()) is not None:
+                unit.apply(decided)
+        self.outbox += unit.emitted
 
     def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
         made = (row.state.registered for row in self.rows.values() if isinstance(row.state, RegistrationState))
@@ -399,6 +429,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "PromotionRequested",
         "PromotionDeclined",
     }
-    assert wanted_types | moves <= set(seen)
+    deployments = {f"Deployment{what}" for what in ("Requested", "Ready", "Degraded", "RolledBack", "Retired")}
+    assert wanted_types | moves | deployments <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]
     assert ended >= {WAITING, APPROVED, DECLINED, SUPERSEDED}
