@@ -10,6 +10,15 @@ from schemas.reasons import Reason
 from schemas.results import MODEL
 
 
+class Imported(Frozen):
+    """Where the files of a version come from that no job of this system made."""
+
+    source: str = Field(description="Reference of the folder, bucket or repository, as the request names it.")
+    revision: str | None = Field(default=None, description="Commit of the hub's repository; null for another source.")
+    at: str | None = Field(default=None, description="When the files had been read, RFC 3339.")
+    licence: str | None = Field(default=None, description="Licence that the model card names; null if none does.")
+
+
 class Lineage(Frozen):
     """The origin of a version."""
 
@@ -22,14 +31,17 @@ class Lineage(Frozen):
     started_from: str | None = Field(
         default=None, description="The registered version that training started from, `name@version`; null for none."
     )
-    dataset: str | None = Field(
-        default=None,
-        description="The registered data set, `name@digest`; null where an earlier release prepared the data.",
-    )
     configuration: dict[str, JsonValue] = Field(
-        default_factory=dict, description="Recipe of the training that made the artifact, from its `training.json`."
+        default_factory=dict,
+        description="Recipe of the training that made the artifact, from its `training.json`. Of an imported version it is what "
+        "that file says, and nothing here proves it.",
     )
     results: dict[str, StepResult] = Field(description="Results of all steps before the registration, by step.")
+    imported: Imported | None = Field(
+        default=None,
+        description="Set if the files were made elsewhere and the job only read them; `requester` is who imported them. Null: the job made "
+        "them.",
+    )
 
 
 class ModelRegistered(EventData):

@@ -21,7 +21,11 @@ from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
 from schemas.steps import EXECUTOR_OF
 
-PRESETS = ("sft", "rlaif", "dpo", "kto", "reward", "grpo", "rloo", "distill")
+PRESETS = ("sft", "rlaif", "dpo", "kto", "reward", "grpo", "rloo", "distill", "import")
+IMPORT = "import"
+"""The preset, and the kind of step, that registers what was made elsewhere."""
+NO_DATASET = "none"
+"""Reference of the data set of a job that reads none."""
 
 
 def _shortened_to(limit: int) -> BeforeValidator:
@@ -34,7 +38,7 @@ class PipelineStep(Strict):
     """One step of an explicit pipeline. Its settings come from the request's sections for its purpose."""
 
     name: Name = Field(description="Name of the step, unique within the pipeline.")
-    kind: str = Field(description="prepare, train, sample, label, evaluate, compress, score or register.")
+    kind: str = Field(description="prepare, train, sample, label, evaluate, compress, import, score or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
     algorithm: Literal["kto", "reward", "grpo", "rloo", "distill"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
@@ -100,21 +104,31 @@ class JobRequest(Strict):
     pipeline: Pipeline = Field(
         default="sft",
         description="A preset, `sft`, `rlaif`, `dpo` (on pairs of the data set), `kto` (on its judged answers), `reward` (a "
-        "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), `distill` (from a teacher), or a "
-        "list of steps.",
+        "reward model from its pairs), `grpo` and `rloo` (on sampled answers and their rewards), `distill` (from a teacher), `import` "
+        "(of what was made elsewhere), or a list of steps.",
     )
     base_model: str = Field(
         min_length=1,
         max_length=2048,
         description="Local folder, `s3://` URI or hub id; or a registered version, `name@version` or `name@alias`. Training continues "
-        "from a version that is an adapter; one that is a whole model is the base model.",
+        "from a version that is an adapter; one that is a whole model is the base model. Of an import it is the base model of the adapter, or "
+        "the same as `import_from`.",
+    )
+    import_from: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=2048,
+        description="Local folder, `s3://` URI or hub id of the adapter or whole model that a step of kind import reads; null without one.",
     )
     chat_template: ChatTemplate | None = Field(
         default=None,
         description="Chat template, in Jinja, in place of the base model's, or for a base model without one. Rows are learnt, "
         "sampled and evaluated with it, and it is saved with the adapter.",
     )
-    dataset: DatasetSettings
+    dataset: DatasetSettings = Field(
+        description="The data set. An import without one is not evaluated; its reference is `none`, which `pipeline: import` also means by "
+        "leaving the field out."
+    )
     training: TrainingSettings = TrainingSettings()
     sampling: SamplingSettings = SamplingSettings()
     feedback: FeedbackSettings = FeedbackSettings()
@@ -157,6 +171,14 @@ class JobRequest(Strict):
         "Then its steps write checkpoints and stop, and the job fails; a retry continues it. Null: no limit.",
     )
     deadline: Moment | None = Field(default=None, description="RFC 3339 time by which the job must have ended.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_import_may_read_no_data(cls, given: object) -> object:
+        """Fill in the reference that says so: a released field stays required, so that every reader finds one."""
+        if isinstance(given, dict) and given.get("pipeline") == IMPORT and given.get("dataset") is None:
+            return {**given, "dataset": {"reference": NO_DATASET}}
+        return given
 
     @field_validator("pipeline")
     @classmethod

@@ -32,6 +32,7 @@ EXECUTOR_OF: Mapping[str, str] = {
     "sample": "trainer",
     "evaluate": "trainer",
     "compress": "trainer",
+    "import": "trainer",
     "label": "feedback",
     "score": "feedback",
     "register": "registry",
@@ -45,13 +46,15 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "sample": {DATASET: True, ADAPTER: False, MODEL: False},
     "evaluate": {DATASET: True, ADAPTER: False, MODEL: False},
     "compress": {DATASET: False, ADAPTER: False, MODEL: False},
+    "import": {ADAPTER: False, MODEL: False},
     "label": {CANDIDATES: True},
     "score": {PREDICTIONS: True},
     "register": {ADAPTER: False, MODEL: False},
     "resolve": {},
 }
 """Input names per kind; True where the input is required. `train` needs `dataset` (sft, grpo, rloo, distill) or `preferences` (dpo,
-kto, reward), `register` either `adapter` or `model`, `compress` what its method reads. A bound `model` takes the place of the
+kto, reward), `register` either `adapter` or `model`, `compress` what its method reads. `import` gets what its base model consists of if
+that is a registered version. A bound `model` takes the place of the
 base model; an adapter beside it was trained on it."""
 
 OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
@@ -60,13 +63,15 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "sample": (CANDIDATES,),
     "evaluate": (PREDICTIONS,),
     "compress": (MODEL,),
+    "import": (ADAPTER, MODEL),
     "label": (PREFERENCES,),
     "score": (SCORES,),
     "register": (),
-    "resolve": (ADAPTER, MODEL, DATASET, PREFERENCES),
+    "resolve": (ADAPTER, MODEL),
 }
 """Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`. `train` makes a `model` if
-it trains all weights, else an `adapter`; `resolve` has what its version or its data set consists of."""
+it trains all weights, else an `adapter`; `resolve` has what its version consists of, and `import` what it read, an adapter with the model
+that it belongs to if that is a registered one."""
 
 
 class AnswersAtOnce(Strict):
@@ -216,6 +221,16 @@ class CompressSettings(Strict):
     compression: CompressionSettings = CompressionSettings()
 
 
+class ImportSettings(Strict):
+    """Settings of a step that reads an adapter or a whole model which was made elsewhere, checks it and stores it."""
+
+    kind: Literal["import"] = "import"
+    base_model: str = Field(
+        description="Reference of the base model that the adapter was trained on; for a whole model that of the model itself."
+    )
+    source: str = Field(description="Reference of the adapter or model: local folder, `s3://`, or hub id.")
+
+
 class ScoreSettings(Strict):
     """Settings of a step that computes the mean judge score of a predictions artifact."""
 
@@ -235,8 +250,8 @@ class RegisterSettings(Strict):
 
 
 class ResolveSettings(Strict):
-    """Settings of a step that finds a registered version, which a job starts from or which judges, or a registered data set. The
-    orchestrator adds it to the plan."""
+    """Settings of a step that finds a registered version, which a job starts from or which judges. The orchestrator adds it to the
+    plan."""
 
     kind: Literal["resolve"] = "resolve"
     base_model: str = Field(description="Reference of the version, `name@version` or `name@alias`.")
@@ -244,10 +259,6 @@ class ResolveSettings(Strict):
         default="answers", description="What the version must be for. answers: the job starts from it; scores: it judges."
     )
     field: str = Field(default="base_model", description="The request's field that names it.")
-    dataset: str | None = Field(
-        default=None,
-        description="Reference of the data set that is found in place of a version, `name@digest`; null: a version is found.",
-    )
 
 
 def need_name(settings: "StepSettings") -> str | None:
@@ -271,6 +282,7 @@ StepSettings = Annotated[
     | LabelSettings
     | EvaluateSettings
     | CompressSettings
+    | ImportSettings
     | ScoreSettings
     | RegisterSettings
     | ResolveSettings,

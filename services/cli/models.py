@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.chassis.reports.metric_text import metric_texts, metrics_line
-from services.cli import aliases, approvals, comparing, descriptions, policies, reproducing
+from services.cli import aliases, approvals, comparing, descriptions, importing, policies, reproducing
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -26,6 +26,7 @@ app.add_typer(comparing.app)
 app.add_typer(policies.app)
 app.add_typer(descriptions.app)
 app.add_typer(reproducing.app)
+app.add_typer(importing.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[
@@ -181,10 +182,12 @@ def _print_version(version: VersionView) -> None:
             ("compressed from", version.parent.sha256 if version.parent else None),
             ("job", lineage.job_id),
             ("requester", lineage.requester),
+            ("imported from", lineage.imported and lineage.imported.source),
+            ("revision", lineage.imported and lineage.imported.revision),
+            ("licence", lineage.imported and lineage.imported.licence),
             ("started from", lineage.started_from),
             ("base model", lineage.base_model),
             ("base sha256", lineage.base_model_sha256),
-            ("data set", lineage.dataset),
             ("data sha256", lineage.dataset_sha256),
         )
     )

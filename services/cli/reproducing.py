@@ -77,6 +77,12 @@ def reproduce(
 def _again(edge: Edge, version: VersionView, register_as: Name) -> dict[str, Any]:
     """Return the request of the job that made a version, under a new id and pinned to the version that it started from."""
     lineage = version.lineage
+    if lineage.imported is not None:
+        stop_with(
+            Exit.FAILED,
+            f"{version.id} was imported from {lineage.imported.source}: no job here made it, so none can make it again; "
+            "`neuroweaver models import` reads the source again and says whether its files are the same",
+        )
     job = edge.find(JobDetail, job_path(lineage.job_id))
     if job is None or job.request is None:
         stop_with(Exit.FAILED, f"the request of job {lineage.job_id}, which made {version.id}, is not known here")

@@ -22,11 +22,10 @@ from services.chassis.executor.runner import Completed, Failed, Outcome, UnderLo
 from services.chassis.kernel.aggregate import States
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
+from services.chassis.storage.model_files import ALLOWED
 from services.registry.domain.lineage import Artifact, is_evaluated, lineage_of, metrics_of, parent_of, purpose_of
 from services.registry.domain.registering import OtherPurpose, VersionRefused, further_rows, register, rows_of
 
-ALLOWED = frozenset({".safetensors", ".json", ".jsonl", ".jinja", ".txt", ".model", ".md", ".gguf"})
-"""Files that a model may contain: weights without code, configuration, tokenizer, template, notes."""
 _WEIGHTS = "model.safetensors"
 REQUIRED: Mapping[str, Sequence[Sequence[str]]] = {
     ADAPTER: (("adapter_config.json",), ("adapter_model.safetensors",)),
@@ -52,7 +51,7 @@ class Registrar:
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Verify in a thread, then number and publish the version under the locks of the model."""
         request = work.request
-        settings, name = request.settings, MODEL if MODEL in request.inputs else ADAPTER
+        settings, name = request.settings, ADAPTER if ADAPTER in request.inputs else MODEL
         artifact = request.inputs.get(name)
         if not isinstance(settings, RegisterSettings) or artifact is None:
             raise TypeError(

@@ -59,6 +59,13 @@ def compress(context: Context) -> StepResult:
     return compress(context)
 
 
+def import_model(context: Context) -> StepResult:
+    """Run a step of kind `import`."""
+    from services.trainer.steps.import_model import import_model
+
+    return import_model(context)
+
+
 def run(handlers: Mapping[str, Handler]) -> NoReturn:
     """Run the task of this process, or, in a warm one, those of its forks."""
     keep_freed_memory()
@@ -75,5 +82,6 @@ if __name__ == "__main__":
             "sample": reported(sample),
             "evaluate": reported(evaluate),
             "compress": reported(compress),
+            "import": reported(import_model),
         }
     )

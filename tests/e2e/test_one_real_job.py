@@ -213,6 +213,29 @@ async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_comman
     assert again.json["reproduced"] == f"{by_command['register_as']}-reproduced@1.0.0"
 
 
+def test_a_version_that_was_downloaded_is_imported_with_the_same_digest_and_never_reproduced(
+    system: System, requested: dict[str, Any], finished: dict[str, Any]
+) -> None:
+    registry, orchestrator = system.services["registry"], system.services["orchestrator"]
+    version, name = f"{finished['model']}@{finished['version']}", f"{finished['model']}-again"
+    folder = system.home / "data" / "given"
+    with front({"training": orchestrator.port, "models": registry.port}) as one:
+        address = {**registry.env, "NEUROWEAVER_HTTP": one}
+        downloaded = ended(["models", "download", version, str(folder), "--json"], address)
+        assert downloaded.code == 0, downloaded.err
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        again = ["models", "import", str(folder), name, "--base", requested["base_model"], "--by", "ana", "--json"]
+        first = ended(again, address)
+        assert first.code == 0, first.out
+        lineage = first.json["lineage"]
+        assert first.json["artifact"]["sha256"] == downloaded.json["sha256"]
+        assert (lineage["requester"], lineage["imported"]["licence"]) == ("ana", "mit")
+        second = ended(again, address)
+        assert (second.json["id"], second.json["aliases"]) == (f"{name}@1.0.1", [])
+        assert f"the files are those of {name}@1.0.0" in second.err
+        assert "imported from" in ended(["models", "reproduce", f"{name}@1.0.0"], address).err
+
+
 async def test_a_judge_rewards_a_training_a_task_of_the_harness_measures_it_and_mlflow_records_both(
     system: System, tmp_path: Path
 ) -> None:

@@ -99,7 +99,7 @@ def _base(known: VersionSources) -> Tree:
 
 
 def _data(known: VersionSources) -> Tree:
-    reference = known.of_request("dataset", "reference")
+    reference = known.data
     name: Tree = NOTHING if reference.value is None else reference
     sha256 = known.registered.at("lineage", "dataset_sha256")
     return {"type": "data", "bom-ref": _DATA, "name": name, **_hashes(sha256), "data": [{"type": "dataset", "name": name}]}

@@ -61,6 +61,13 @@ def _version(known: VersionSources) -> Iterator[Fact]:
     yield Fact("registered at", made.header("ce_time"))
     yield Fact("registered by", made.header("ce_source"))
     yield Fact("job", made.at("lineage", "job_id"))
+    if known.imported:
+        yield Fact("origin", made.at("lineage", "imported").by("made elsewhere", "imported: its files were made elsewhere"))
+        yield Fact("imported by", made.at("lineage", "requester"))
+        yield Fact("imported from", made.at("lineage", "imported", "source"))
+        yield Fact("revision of the source", made.at("lineage", "imported", "revision"))
+        yield Fact("imported at", made.at("lineage", "imported", "at"))
+        yield Fact("licence, as its model card says", made.at("lineage", "imported", "licence"))
     yield Fact("compressed from", made.at("parent", "sha256"))
     yield from (Fact(f"alias: {moved.type}", moved.at("alias")) for moved in known.moved)
 
@@ -82,7 +89,7 @@ def _base(known: VersionSources) -> Iterator[Fact]:
 
 
 def _data(known: VersionSources) -> Iterator[Fact]:
-    yield Fact("reference", known.of_request("dataset", "reference"))
+    yield Fact("reference", known.data)
     yield Fact("SHA-256", known.registered.at("lineage", "dataset_sha256"))
     yield Fact("layout", known.fact("dataset_layout"))
     for step in known.of_kind("prepare"):
@@ -94,6 +101,11 @@ def _data(known: VersionSources) -> Iterator[Fact]:
 
 
 def _training(known: VersionSources) -> Iterator[Fact]:
+    if known.imported:
+        told = known.registered.at("lineage", "configuration")
+        yield Fact(
+            "source of the recipe", told.by("files of an import", "a file that was imported; no record here proves it")
+        )
     for name in known.registered.under("lineage", "configuration", "libraries"):
         yield Fact(f"library {name}", known.registered.at("lineage", "configuration", "libraries", name))
     for step in (*known.of_kind("train"), *known.of_kind("compress")):

@@ -17,6 +17,7 @@ from services.audit.bundle.sources import VersionSources
 CARD = "README.md"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _LIBRARIES = {"adapter": "peft", "model": "transformers"}
+_ORIGINS = {False: "Made by NeuroWeaver.", True: "Made elsewhere and imported by NeuroWeaver."}
 _SHOWN = ("The version", "Purpose", "Base model", "Data", "Compute of this modification", "Evaluation", "Known limits")
 
 
@@ -26,7 +27,7 @@ def card_of(known: VersionSources, sections: Sequence[Section], name: str) -> tu
     head: Any = yaml.safe_dump(metadata, sort_keys=False, allow_unicode=True, width=10_000)
     lines = [
         "---", head.rstrip("\n"), "---", "", f"# {plain(name)}", "",
-        "Made by NeuroWeaver. Each value comes from the records named beside it; `technical-file.md` has all of them.", "",
+        f"{_ORIGINS[known.imported]} Each value comes from the records named beside it; `technical-file.md` has all of them.", "",
         *section_lines(section for section in sections if section.title in _SHOWN),
     ]  # fmt: skip
     return "\n".join(lines), citations
@@ -37,10 +38,11 @@ def _metadata(known: VersionSources) -> Tree:
     scores = made.at("purpose").value == "scores"
     task = "text-classification" if scores else "text-generation"
     kind = made.at("kind")
-    reference = known.of_request("dataset", "reference")
+    reference = known.data
     return {
         "library_name": kind.by("library of the kind", _LIBRARIES.get(str(kind.value))),
         "pipeline_tag": made.at("purpose").by("task of the purpose", task),
+        "license": made.at("lineage", "imported", "licence"),
         "base_model": _hub_id(made.at("lineage", "base_model")),
         **({"datasets": [reference]} if _hub_id(reference).value is not None else {}),
         "tags": ["neuroweaver"],

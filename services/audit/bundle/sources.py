@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from schemas.json_text import NoJson, parse, storable
 from schemas.reasons import Reason
+from schemas.requests import NO_DATASET
 from services.audit.bundle.cited import NOT_RECORDED, NULL, Cited, escaped
 from services.audit.bundle.faults import BundleRefused
 from services.audit.bundle.record_lines import ProvenRecord
@@ -110,6 +111,17 @@ class VersionSources:
     def of_request(self, *path: str) -> Cited:
         """Return a value of the request with its defaults, as the orchestrator accepted it."""
         return self.accepted.at("request", *path) if self.accepted else NOT_RECORDED
+
+    @property
+    def data(self) -> Cited:
+        """Return the reference of the data set; an import may read none."""
+        found = self.of_request("dataset", "reference")
+        return NOT_RECORDED if found.value == NO_DATASET else found
+
+    @property
+    def imported(self) -> bool:
+        """Whether its files were made elsewhere, so that its job only read them."""
+        return self.registered.at("lineage", "imported").value is not None
 
     @property
     def steps(self) -> Sequence[str]:

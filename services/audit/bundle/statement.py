@@ -125,7 +125,7 @@ def _dependencies(known: VersionSources) -> list[Tree]:
     lineage = known.registered
     found: list[Tree] = [
         _input(lineage.at("lineage", "base_model"), lineage.at("lineage", "base_model_sha256"), "base model"),
-        _input(known.of_request("dataset", "reference"), lineage.at("lineage", "dataset_sha256"), "data set"),
+        _input(known.data, lineage.at("lineage", "dataset_sha256"), "data set"),
     ]
     teacher = known.fact("teacher_sha256")
     if teacher.value is not None:

@@ -24,7 +24,7 @@ NOTHING = Need(0, 0, 0)
 _WAITS = Need(0, 256, 0)
 """A step that waits for a service or writes rows."""
 _READS = Need(0, 2048, 0)
-"""A step that reads and tokenises data. It counts no core, so that a new job's data are checked while another one trains."""
+"""A step that reads data or files of models. It counts no core, so that a new job's data are checked while another one trains."""
 _COMPUTES = Need(UNKNOWN, UNKNOWN, UNKNOWN)
 """A step that runs a model of unknown size."""
 _MB = 2**20
@@ -40,7 +40,7 @@ def need_of(request: StepRequested) -> Need:
     match request.kind, request.settings:
         case "register" | "resolve", _:
             return _WAITS
-        case "prepare", _:
+        case "prepare" | "import", _:
             return _READS
         case _, LabelSettings(feedback=feedback) | ScoreSettings(feedback=feedback) if feedback.judge.kind != "local":
             return _WAITS

@@ -55,6 +55,11 @@ def resolve(reference: str, cache: Path, allowed: AllowedSources, repository: Re
         raise ReferenceFault(*refused.refusal) from None
 
 
+def resolve_folder(reference: str, cache: Path, allowed: AllowedSources) -> Path:
+    """Return the folder for `reference`, of which every file is one that jobs may name. Raises ReferenceFault."""
+    return _checked_folder(resolve(reference, cache, allowed), cache, allowed)
+
+
 def resolve_model(reference: str, cache: Path, allowed: AllowedSources) -> Path:
     """Return the folder of the base model for `reference`, checked so that loading it reads no other files and runs no
     code."""
@@ -69,10 +74,15 @@ def resolve_local_model(path: str, cache: Path, allowed: AllowedSources) -> Path
         raise ReferenceFault(*refused.refusal) from None
 
 
-def _checked_model(path: Path, cache: Path, allowed: AllowedSources) -> Path:
+def _checked_folder(path: Path, cache: Path, allowed: AllowedSources) -> Path:
     if not path.is_dir():
         raise ReferenceFault("this is a file", "name the folder that contains config.json, weights and tokenizer")
     require_inside(path, cache, allowed)
+    return path
+
+
+def _checked_model(path: Path, cache: Path, allowed: AllowedSources) -> Path:
+    _checked_folder(path, cache, allowed)
     if refusal := model_refusal(path):
         raise ReferenceFault(*refusal)
     return path

@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from schemas.reasons import Reason, shown
 from schemas.recipes.feedback import ADD_RULES, NO_RULE, lacks_rules
 from schemas.recipes.online import OnlineSettings
-from schemas.requests import JobRequest, PipelineStep
+from schemas.requests import IMPORT, JobRequest, PipelineStep
 from schemas.steps import PlannedStep
 from services.orchestrator.domain.adapters import faults_of_adapters
 from services.orchestrator.domain.full_training import faults_of_full_training
 from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
+from services.orchestrator.domain.importing import faults_of_imports, reads_data
 from services.orchestrator.domain.judges import faults_of_judges, with_judges
-from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS
-from services.orchestrator.domain.registered_data import faults_of_data, with_data
+from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS, UNMEASURED_IMPORT
 from services.orchestrator.domain.starting import faults_of_start, started
 from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, sections_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
@@ -26,6 +26,7 @@ _PRESET_GRAPHS = {
     adaptation: {name: (steps, graph_of(steps)) for name, steps in presets.items()}
     for adaptation, presets in (("lora", PRESETS), ("full", FULL_PRESETS))
 }
+_UNMEASURED_IMPORT = UNMEASURED_IMPORT, graph_of(UNMEASURED_IMPORT)
 
 
 class PlanFault(Exception):
@@ -38,7 +39,9 @@ class PlanFault(Exception):
 
 def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
     """Return the steps of `request` in an order that respects `needs`. Raises PlanFault with every reason found."""
-    if isinstance(request.pipeline, str):
+    if request.pipeline == IMPORT and not reads_data(request):
+        steps, graph = _UNMEASURED_IMPORT
+    elif isinstance(request.pipeline, str):
         steps, graph = _PRESET_GRAPHS[request.training.adaptation][request.pipeline]
     else:
         steps = request.pipeline
@@ -53,7 +56,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         *faults_of_adapters(steps, request),
         *faults_of_full_training(steps, request),
         *faults_of_start(steps, request),
-        *faults_of_data(request.dataset),
+        *faults_of_imports(steps, request),
     ]
     if reasons:
         raise PlanFault(reasons)
@@ -65,7 +68,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         )
         for name in graph.order
     )  # fmt: skip
-    made = with_data(with_judges(started(planned, request)), request)
+    made = with_judges(started(planned, request))
     if reasons := list(faults_of_judges(steps, made)):
         raise PlanFault(reasons)
     return made

@@ -11,6 +11,7 @@ def _step(name: str, kind: str, *needs: str, method: str | None = None, **inputs
 
 
 _DATA = "prepare.dataset"
+_IMPORTED = {"adapter": "import.adapter", "model": "import.model"}
 
 PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
     "sft": (
@@ -61,12 +62,22 @@ PRESETS: Mapping[str, tuple[PipelineStep, ...]] = {
         )
         for method in ("grpo", "rloo", "distill")
     },
+    "import": (
+        _step("import", "import"),
+        _step("prepare", "prepare"),
+        _step("evaluate", "evaluate", dataset=_DATA, **_IMPORTED),
+        _step("register", "register", "evaluate", **_IMPORTED),
+    ),
     "reward": (
         _step("prepare", "prepare"),
         _step("train", "train", method="reward", preferences="prepare.preferences"),
         _step("register", "register", adapter="train.adapter"),
     ),
 }  # fmt: skip
+
+
+UNMEASURED_IMPORT: tuple[PipelineStep, ...] = (_step("import", "import"), _step("register", "register", **_IMPORTED))
+"""The preset `import` where no data set is named, so that nothing can be measured."""
 
 
 def _of_model(step: PipelineStep) -> PipelineStep:

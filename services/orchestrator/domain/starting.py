@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from schemas.jobs import StepResult
 from schemas.reasons import Reason, shown
-from schemas.requests import JobRequest, PipelineStep
+from schemas.requests import IMPORT, JobRequest, PipelineStep
 from schemas.results import ADAPTER, BASE_MODEL, MODEL, ROOT_MODEL
 from schemas.steps import PlannedStep, ResolveSettings, StepSettings
 from schemas.versions import version_reference
 
 RESOLVE = "resolve"
 """The kind and the name of the step."""
-_ON_A_MODEL = ("prepare", "train", "sample", "evaluate", "compress")
+_ON_A_MODEL = ("prepare", "train", "sample", "evaluate", "compress", IMPORT)
 _JUDGED = ("label", "score")
 """Kinds that read the base model as the judge only."""
 
@@ -51,8 +51,8 @@ def _behind(step: PlannedStep) -> PlannedStep:
 
 
 def is_left_out(producer: PlannedStep, output: str, result: StepResult) -> bool:
-    """Whether an input is not there because the version does not have it."""
-    return producer.kind == RESOLVE and output not in result.outputs
+    """Whether an input is not there because the version, or what was imported, does not have it."""
+    return producer.kind in (RESOLVE, IMPORT) and output not in result.outputs
 
 
 def settled(settings: StepSettings, results: Mapping[str, StepResult]) -> StepSettings:

@@ -11,6 +11,7 @@ from schemas.steps import (
     AnswersAtOnce,
     CompressSettings,
     EvaluateSettings,
+    ImportSettings,
     JudgedAtOnce,
     LabelSettings,
     PrepareSettings,
@@ -49,6 +50,8 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
         case "compress", _:
             compression = compression_settings(step, request)
             return CompressSettings(base_model=base, chat_template=template, compression=compression)
+        case "import", _:
+            return ImportSettings(base_model=base, source=request.import_from or base)
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
         case "register", _:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from schemas.reasons import Reason, shown
-from schemas.requests import JobRequest
+from schemas.requests import IMPORT, JobRequest
 from schemas.results import ADAPTER, MODEL
 from schemas.steps import PlannedStep, TrainSettings
 from services.orchestrator.domain.graph import ancestors, producer_of
@@ -25,10 +25,16 @@ def unevaluated(request: JobRequest, plan: tuple[PlannedStep, ...]) -> Iterator[
             value=shown(list(step.needs)),
             message=f"no step that evaluates what {step.name} registers comes before it, so the version will have no metrics of an "
             "evaluation and be shown as not evaluated",
-            remedy=f"add {later[0]} to its needs"
-            if later
-            else "add a step of kind evaluate to the pipeline, and to its needs",
+            remedy=_remedy(later, request),
         )
+
+
+def _remedy(later: list[str], request: JobRequest) -> str:
+    if later:
+        return f"add {later[0]} to its needs"
+    if request.pipeline == IMPORT:
+        return "name a data set, on whose held-out rows it is measured"
+    return "add a step of kind evaluate to the pipeline, and to its needs"
 
 
 def _measures(other: PlannedStep, register: PlannedStep) -> bool:

@@ -8,6 +8,7 @@ from schemas.recipes.compression import CompressionMethod, CompressionSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.results import ADAPTER, DATASET, MODEL
 from services.orchestrator.domain.graph import producer_of
+from services.orchestrator.domain.importing import imported_by
 
 _READ_BY: Mapping[CompressionMethod, tuple[str, ...]] = {
     "merge": (ADAPTER,),
@@ -26,6 +27,8 @@ def faults_of_models(steps: tuple[PipelineStep, ...], request: JobRequest) -> It
     known = {step.name: step for step in reversed(steps)}
     for index, step in enumerate(steps):
         field = f"pipeline.{index}.inputs"
+        if imported_by(step, known):
+            continue
         missing = _missing(step, request)
         if missing is None and ADAPTER in step.inputs and step.inputs.get(MODEL) != (needed := _trained_on(step, known)):
             missing = _other_base(step, needed)

@@ -151,7 +151,7 @@ def _made_of(view: VersionView) -> Mapping[str, JsonValue]:
     return {
         "base_model": lineage.base_model, "base_model_sha256": lineage.base_model_sha256, "started_from": lineage.started_from,
         "dataset_sha256": lineage.dataset_sha256, "kind": view.kind, "training": lineage.configuration,
-        "artifact_bytes": view.artifact.size,
+        "artifact_bytes": view.artifact.size, "imported_from": lineage.imported.source if lineage.imported else None,
     }  # fmt: skip
 
 

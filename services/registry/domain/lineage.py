@@ -7,17 +7,19 @@ from pydantic import JsonValue
 
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepRequested, StepResult
-from schemas.models import Lineage
+from schemas.models import Imported, Lineage
 from schemas.results import (
     ADAPTER,
     BASE_MODEL_SHA256,
     COMPRESSION,
-    DATASET_NAME,
     DATASET_SHA256,
+    IMPORTED_AT,
+    IMPORTED_FROM,
+    IMPORTED_REVISION,
+    LICENCE,
     MODEL,
     PREDICTIONS,
     SCORES_ANSWERS,
-    SNAPSHOT_SHA256,
     STARTED_FROM,
 )
 from schemas.steps import RegisterSettings
@@ -29,18 +31,36 @@ _HELD_OUT = "held_out_"
 
 def lineage_of(request: StepRequested, settings: RegisterSettings, configuration: Mapping[str, JsonValue]) -> Lineage:
     """Return the lineage of the version that `request` asks to register."""
+    imported = _imported(request)
+    own = imported is not None and ADAPTER not in request.inputs
     return Lineage(
         job_id=request.job_id,
         step=request.step,
         requester=request.requester,
         base_model=settings.base_model,
-        base_model_sha256=_fact(request.results, BASE_MODEL_SHA256),
+        base_model_sha256=request.inputs[MODEL].sha256 if own else _fact(request.results, BASE_MODEL_SHA256),
         dataset_sha256=_fact(request.results, DATASET_SHA256),
         started_from=_fact(request.results, STARTED_FROM),
-        dataset=_dataset(request.results),
         configuration=dict(configuration),
         results=request.results,
+        imported=imported,
     )
+
+
+def _imported(request: StepRequested) -> Imported | None:
+    """Return where the files come from that the step registers, if a step imported them. A whole model is its own base model."""
+    wanted = request.inputs.get(ADAPTER) or request.inputs[MODEL]
+    for result in request.results.values():
+        made = result.outputs.get(ADAPTER) or result.outputs.get(MODEL)
+        if IMPORTED_FROM in result.facts and made is not None and made.sha256 == wanted.sha256:
+            facts = result.facts
+            return Imported(
+                source=facts[IMPORTED_FROM],
+                revision=facts.get(IMPORTED_REVISION),
+                at=facts.get(IMPORTED_AT),
+                licence=facts.get(LICENCE),
+            )
+    return None
 
 
 class Artifact(NamedTuple):
@@ -107,12 +127,6 @@ def _compression(artifact: Artifact, results: Mapping[str, StepResult]) -> StepR
 
 def _fact(results: Mapping[str, StepResult], name: str) -> str | None:
     return next((result.facts[name] for result in results.values() if name in result.facts), None)
-
-
-def _dataset(results: Mapping[str, StepResult]) -> str | None:
-    """The registered data set that the job's first preparation stored, `name@digest`; None if it says none."""
-    name, digest = _fact(results, DATASET_NAME), _fact(results, SNAPSHOT_SHA256)
-    return f"{name}@{digest}" if name and digest else None
 
 
 def _of_reward_model(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:

@@ -39,7 +39,7 @@ class StoredTensor:
 
 def stored_tensors(folder: Path) -> Mapping[str, StoredTensor]:
     """Return the tensors that loading the model would read, by name. Raises BaseFault."""
-    files, index = _files(folder)
+    files, index = weight_files(folder)
     found: dict[str, StoredTensor] = {}
     for file in files:
         for name, tensor in _header(folder / file):
@@ -90,8 +90,8 @@ def _begins(file: Path, mark: bytes) -> bool:
         return opened.read(len(mark)) == mark
 
 
-def _files(folder: Path) -> tuple[list[str], Mapping[str, str]]:
-    """Return the names of the files with weights, and in which of them the index looks for each weight."""
+def weight_files(folder: Path) -> tuple[list[str], Mapping[str, str]]:
+    """Return the names of the files with weights, and in which of them the index looks for each weight. Raises BaseFault."""
     for link in sorted(folder.glob("*.safetensors*")):
         if link.is_symlink() and not link.exists():
             what = (
@@ -139,7 +139,7 @@ def _without_weights(folder: Path) -> BaseFault:
 def _index(file: Path) -> dict[str, str]:
     try:
         listed = json.loads(file.read_bytes())["weight_map"]
-        if not listed or not all(isinstance(part, str) for part in listed.values()):
+        if not listed or not all(isinstance(part, str) and part for part in listed.values()):
             raise ValueError("no map from names to files")
         return dict(listed)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -3,10 +3,10 @@
 It reads headers and configurations, and of the weights a head and embeddings that may be one matrix, and matrices as far as they are zero.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.lines import Message
 from schemas.reasons import Reason, shown
@@ -23,7 +23,7 @@ from services.trainer.modelling.base_files import BaseFault, base_fault
 from services.trainer.modelling.fitting import fitted, fitted_scoring, refuse_two_heads
 from services.trainer.modelling.layers import targets_of
 from services.trainer.modelling.tracing import refuse_unrunnable
-from services.trainer.modelling.weight_files import refuse_pointers, stored_tensors
+from services.trainer.modelling.weight_files import StoredTensor, refuse_pointers, stored_tensors
 from services.trainer.modelling.zero_weights import refuse_zeros
 from services.trainer.steps.abilities import check_abilities, check_continuation
 from services.trainer.steps.prompt_check import online_of
@@ -47,21 +47,23 @@ class CheckedBase:
         return self.architecture.context_length
 
 
+class CheckedWeights(NamedTuple):
+    """What configuration and headers say of a model."""
+
+    architecture: Architecture
+    tensors: Mapping[str, StoredTensor]
+    embeddings: int
+    """The number of tokens that it reads."""
+
+
 def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None = None) -> CheckedBase:
     """Check the base model in `folder`, and what is to happen to it and to the `adapter` that training continues from.
 
     Raises UserFault, with cause and remedy, if a later step could not use it.
     """
     try:
-        refuse_pointers(folder)
-        architecture = architecture_of(folder)
-        tensors = stored_tensors(folder)
-        model = fitted(architecture, tensors)
-        refuse_zeros(folder, tensors.values())
-        refuse_two_heads(folder, model, tensors)
-        embeddings = int(model.get_input_embeddings().num_embeddings)
-        refuse_unrunnable(model)
-        chat = _chat(adapter or folder, settings.chat_template, embeddings)
+        architecture, tensors, embeddings = weights_checked(folder)
+        chat = checked_chat(adapter or folder, settings.chat_template, embeddings)
     except BaseFault as fault:
         raise base_fault(settings.base_model, fault.message, fault.remedy) from fault
     refuse_longer(architecture.context_length, settings)
@@ -82,6 +84,19 @@ def checked_base(folder: Path, settings: PrepareSettings, adapter: Path | None =
     for compression in settings.compressions:
         refuse_impossible(fitted(architecture, tensors), folder, compression)
     return CheckedBase(chat, architecture)
+
+
+def weights_checked(folder: Path) -> CheckedWeights:
+    """Check configuration and weights of a model for whatever is to happen to it. Raises BaseFault."""
+    refuse_pointers(folder)
+    architecture = architecture_of(folder)
+    tensors = stored_tensors(folder)
+    model = fitted(architecture, tensors)
+    refuse_zeros(folder, tensors.values())
+    refuse_two_heads(folder, model, tensors)
+    embeddings = int(model.get_input_embeddings().num_embeddings)
+    refuse_unrunnable(model)
+    return CheckedWeights(architecture, tensors, embeddings)
 
 
 def refuse_longer(limit: int | None, settings: PrepareSettings) -> None:
@@ -159,7 +174,9 @@ class _ReadableChat(Chat):
         )
 
 
-def _chat(folder: Path, template: str | None, embeddings: int) -> Chat:
+def checked_chat(folder: Path, template: str | None, embeddings: int) -> Chat:
+    """Return the chat format of the model or adapter in `folder`, for a model with so many embeddings. Raises BaseFault, and UserFault
+    for a faulty `template`."""
     try:
         chat = _ReadableChat(folder, template, embeddings)
     except ChatFault as error:

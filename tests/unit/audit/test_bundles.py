@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
+from schemas.envelope import Event
+from schemas.jobs import JobAccepted
+from schemas.models import Imported, ModelRegistered
 from schemas.topics import MODELS
 from services.audit.bundle import technical_file
 from services.audit.bundle.bom import BOM
@@ -27,7 +30,7 @@ from services.audit.bundle.statement import STATEMENT
 from services.audit.bundle.verifying import verify_bundle
 from services.audit.bundle.writing import write_bundle
 from services.audit.leaf import RawRecord
-from tests.audit import artifact
+from tests.audit import artifact, changed
 from tests.bundle import FACTS, SIGNER, bundle_in, collected, events_of, json_of, raw_records
 from tests.golden import logs
 
@@ -259,6 +262,31 @@ def test_equal_records_give_equal_bytes_for_as_long_as_the_format_is_the_same() 
     documents = {**{name: derived.files[name] for name in DIGESTS if name != "statement"}, "statement": derived.statement}
     assert {name: hashlib.sha256(content).hexdigest() for name, content in documents.items()} == DIGESTS
     assert FORMAT == 1
+
+
+def test_a_version_that_was_made_elsewhere_says_so_and_names_no_data(tmp_path: Path) -> None:
+    made = collected(raw_records([imported(event) for event in events_of(artifact("job", "align", "adapter"))]))
+    documents = derive(made.view, made.records).files
+    card, technical = documents[CARD].decode(), documents[technical_file.TEXT].decode()
+    assert "Made elsewhere and imported by NeuroWeaver." in card
+    assert yaml.safe_load(card.split("---")[1])["license"] == "apache-2.0"
+    for words in ("imported: its files were made elsewhere", "owner/model", "no record here proves it"):
+        assert words in technical
+    assert "| reference | not recorded |" in technical, "no data set was read"
+
+
+def imported(event: Event) -> Event:
+    """Return an event of a job as if it had imported the version and read no data."""
+    match event.data:
+        case ModelRegistered() as made:
+            origin = Imported(source="owner/model", licence="apache-2.0")
+            return changed(event, made.model_copy(update={"lineage": made.lineage.model_copy(update={"imported": origin})}))
+        case JobAccepted() as accepted:
+            data = accepted.request.dataset.model_copy(update={"reference": "none"})
+            return changed(
+                event, accepted.model_copy(update={"request": accepted.request.model_copy(update={"dataset": data})})
+            )
+    return event
 
 
 def test_a_log_without_the_version_makes_no_bundle() -> None:

@@ -17,6 +17,11 @@ NEEDED: dict[str, Any] = {
 """What the presets need that learn from rewards or from a teacher."""
 
 
+def preset(name: str) -> dict[str, Any]:
+    """Return the fields of a request with this preset and what it needs."""
+    return {"pipeline": name, **NEEDED, **({"import_from": "/made/elsewhere"} if name == "import" else {})}
+
+
 def planned(**fields: Any) -> tuple[PlannedStep, ...]:
     return plan(JobRequest.model_validate(a_request(**fields)))
 
@@ -172,7 +177,7 @@ def test_a_step_has_one_training_method() -> None:
 
 
 def test_every_name_of_a_preset_can_be_planned() -> None:
-    assert all(planned(pipeline=name, **NEEDED) for name in PRESETS)
+    assert all(planned(**preset(name)) for name in PRESETS)
 
 
 @pytest.mark.parametrize("method", ["grpo", "rloo"])
@@ -338,8 +343,8 @@ def test_training_of_all_weights_does_not_continue_from_an_adapter() -> None:
 
 
 def test_presets_bind_only_inputs_of_their_kinds() -> None:
-    for preset in PRESETS:
-        for step in planned(pipeline=preset, **NEEDED):
+    for name in PRESETS:
+        for step in planned(**preset(name)):
             assert set(step.inputs) <= set(INPUTS_OF[step.kind])
 
 

@@ -10,7 +10,7 @@ from services.orchestrator.domain.planning import plan
 from services.orchestrator.domain.presets import PRESETS
 from services.orchestrator.domain.unevaluated import unevaluated
 from tests.unit.orchestrator.scenario import a_request
-from tests.unit.orchestrator.test_planning import NEEDED, PREPARE, TRAIN, a_step
+from tests.unit.orchestrator.test_planning import PREPARE, TRAIN, a_step, preset
 
 DATA, OWN = {"dataset": "prepare.dataset"}, {"adapter": "train.adapter"}
 REGISTER = a_step("register", "register", inputs=OWN)
@@ -27,10 +27,9 @@ def said(*steps: dict[str, Any], **fields: Any) -> list[Reason]:
     return list(unevaluated(request, plan(request)))
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_measures_what_it_registers(preset: str) -> None:
-    more = {preset: NEEDED[preset]} if preset in NEEDED else {}
-    request = JobRequest.model_validate(a_request(pipeline=preset, **more))
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_measures_what_it_registers(name: str) -> None:
+    request = JobRequest.model_validate(a_request(**preset(name)))
     assert list(unevaluated(request, plan(request))) == []
 
 

@@ -1,1 +1,0 @@
-"""Deployments: which version serves callers under a name, and how the next one takes its place."""
