@@ -19,6 +19,12 @@ def split_file(split: Split) -> str:
     return f"{split}.jsonl"
 
 
+def row_digests_file(split: Split) -> str:
+    """Return the name of the file of a `dataset` artifact with the rows of a split that are learnt from or held out: on each line the
+    digest of the row as it was given (`schemas.row_digest`), a space, and the row's id. The file is absent if the split has no rows."""
+    return f"{split}.rows.txt"
+
+
 def held_out_pairs_file(split: Split) -> str:
     """Return the name of the file of a `preferences` artifact with the pairs of a split that is not trained on; the file is
     absent if the split has none."""

@@ -31,6 +31,10 @@ class Lineage(Frozen):
     started_from: str | None = Field(
         default=None, description="The registered version that training started from, `name@version`; null for none."
     )
+    dataset: str | None = Field(
+        default=None,
+        description="The registered data set, `name@digest`; null where an earlier release prepared the data.",
+    )
     configuration: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Recipe of the training that made the artifact, from its `training.json`. Of an imported version it is what "

@@ -67,11 +67,11 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "label": (PREFERENCES,),
     "score": (SCORES,),
     "register": (),
-    "resolve": (ADAPTER, MODEL),
+    "resolve": (ADAPTER, MODEL, DATASET, PREFERENCES),
 }
 """Output names per kind: `StepCompleted.outputs` contains them, and other steps bind them as `step.output`. `train` makes a `model` if
-it trains all weights, else an `adapter`; `resolve` has what its version consists of, and `import` what it read, an adapter with the model
-that it belongs to if that is a registered one."""
+it trains all weights, else an `adapter`; `resolve` has what its version or its data set consists of, and `import` what it read, an adapter
+with the model that it belongs to if that is a registered one."""
 
 
 class AnswersAtOnce(Strict):
@@ -250,8 +250,8 @@ class RegisterSettings(Strict):
 
 
 class ResolveSettings(Strict):
-    """Settings of a step that finds a registered version, which a job starts from or which judges. The orchestrator adds it to the
-    plan."""
+    """Settings of a step that finds a registered version, which a job starts from or which judges, or a registered data set. The
+    orchestrator adds it to the plan."""
 
     kind: Literal["resolve"] = "resolve"
     base_model: str = Field(description="Reference of the version, `name@version` or `name@alias`.")
@@ -259,6 +259,10 @@ class ResolveSettings(Strict):
         default="answers", description="What the version must be for. answers: the job starts from it; scores: it judges."
     )
     field: str = Field(default="base_model", description="The request's field that names it.")
+    dataset: str | None = Field(
+        default=None,
+        description="Reference of the data set that is found in place of a version, `name@digest`; null: a version is found.",
+    )
 
 
 def need_name(settings: "StepSettings") -> str | None:

@@ -4,6 +4,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.base import EventData
+from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.jobs import (
     FeedbackRecorded,
@@ -74,9 +82,14 @@ PROGRESS = Topic(
 MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
-     PromotionRequested, PromotionDeclined),
+     PromotionRequested, PromotionDeclined,
+     DeploymentRequested, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
-    description="Facts about models.",
+    description="Facts about models and their deployments.",
+)  # fmt: skip
+DATASETS = Topic(
+    "neuroweaver.datasets", "data set name", (DatasetRegistered,), ("registry",), 6, None,
+    description="Facts about data sets.",
 )  # fmt: skip
 DISCARDS = Topic(
     "neuroweaver.discards", "service", (RecordDiscarded, RecordsSkipped, LogAccepted), SERVICES, 1, None,
@@ -92,7 +105,15 @@ def dead_letter_topic(service: str) -> Topic:
     )  # fmt: skip
 
 
-CATALOGUE: tuple[Topic, ...] = (REQUESTS, JOBS, PROGRESS, MODELS, DISCARDS, *(dead_letter_topic(name) for name in SERVICES))
+CATALOGUE: tuple[Topic, ...] = (
+    REQUESTS,
+    JOBS,
+    PROGRESS,
+    MODELS,
+    DATASETS,
+    DISCARDS,
+    *(dead_letter_topic(name) for name in SERVICES),
+)
 
 EVENT_TYPES: dict[str, type[EventData]] = {event.type_name(): event for topic in CATALOGUE for event in topic.events}
 """Every event type by its name."""
@@ -101,7 +122,7 @@ TOPIC_OF: dict[str, Topic] = {event.type_name(): topic for topic in CATALOGUE fo
 """The topic of each event type."""
 
 
-_KEY_FIELDS = {"job id": "job_id", "model name": "model", "service": "service"}
+_KEY_FIELDS = {"job id": "job_id", "model name": "model", "data set name": "dataset", "service": "service"}
 
 
 def aggregate_key(data: EventData) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from schemas.envelope import Event, encode
 from schemas.jobs import StepCompleted, StepRequested, StepResult
 from schemas.lines import Message, Prediction
 from schemas.steps import RegisterSettings, ResolveSettings
-from schemas.topics import JOBS, MODELS
+from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.replay.rebuild import verify
@@ -31,6 +31,7 @@ from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.app import assembled
+from services.registry.deploying.driver import Driver
 from services.registry.domain.models import RegistryDomain
 from services.registry.settings import RegistrySettings
 from tests.databases import provide
@@ -55,7 +56,7 @@ class OwnSteps(RegistryDomain):
 class Registry:
     """One registry and the outsiders that use it."""
 
-    def __init__(self, kafka: str, database_url: str, home: Path) -> None:
+    def __init__(self, kafka: str, database_url: str, home: Path, driver_of: Callable[[], Driver] | None = None) -> None:
         name = f"registry_{uuid4().hex[:8]}"
         self.prefix, self.source = f"{name}-", f"neuroweaver/{name}"
         own = make_url(database_url).set(database=name).render_as_string(hide_password=False)
@@ -63,8 +64,10 @@ class Registry:
             kafka_bootstrap=kafka, registry_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5, workers=2
         )
         self.store = ArtifactStore(self.settings.artifacts_uri)
-        self.home = home
+        self.home, self.driver_of = home, driver_of
         self.http = httpx2.AsyncClient()
+        self.callers = httpx2.AsyncClient()
+        """Asks the address for callers."""
         self.said: list[Event] = []
         """The events that it published since it started, in order per partition."""
         self.mark = ""
@@ -85,11 +88,11 @@ class Registry:
     def runtime(self) -> Runtime:
         """Build the runtime like `app.build`, with another domain."""
         domain = OwnSteps(self.prefix, self.source)
-        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS), effects=WorkEffects())
+        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
 
     def service(self) -> Service:
         """Build the service."""
-        return assembled(self.runtime())
+        return assembled(self.runtime(), self.driver_of)
 
     async def differences(self) -> int:
         """Return in how many rows the projection differs from the log, as `audit verify` counts them."""
@@ -103,17 +106,19 @@ class Registry:
         config = server_config(application([service]), HttpSettings(), graceful_seconds=2)
         config.port = 0
         server = uvicorn.Server(config)
-        consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name)
+        consumer = await tail(self.settings.kafka_bootstrap, JOBS.name, MODELS.name, DATASETS.name)
         listening = asyncio.create_task(self._listen(consumer))
         serving = asyncio.create_task(server.serve())
         try:
             await until(lambda: server.started)
             port = server.servers[0].sockets[0].getsockname()[1]
             self.http = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/api/v1", timeout=60)
+            self.callers = httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}/v1", timeout=60)
             await until(lambda: service.health.ready, what=lambda: service.health.missing)
             yield self
         finally:
             await self.http.aclose()
+            await self.callers.aclose()
             server.should_exit = True
             await serving
             listening.cancel()
@@ -168,7 +173,7 @@ class Registry:
         starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
         """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
-        its step of kind resolve. A field `whole` is a whole model that is registered instead, `predictions` the stored answers, and
+        its step of kind resolve. A field `whole` is a whole model that is registered instead, `data` the facts about the data, `predictions` the stored answers, and
         `metrics` those of the evaluation."""
         whole = fields.pop("whole", None)
         nowhere = ArtifactRef(uri="/p", sha256="a" * 64, size=1)
@@ -178,7 +183,9 @@ class Registry:
             inputs={"adapter": adapter.sha256},
         )
         results = {
-            "prepare": StepResult(facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1]}),
+            "prepare": StepResult(
+                facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1], **fields.pop("data", {})}
+            ),
             "evaluate-base": StepResult(metrics={"exact_match": 0.0}),
             "evaluate": evaluated,
         }
@@ -197,8 +204,20 @@ class Registry:
             results=results, requester=self.mark, **fields,
         )  # fmt: skip
 
-    async def ask(self, *steps: StepRequested) -> None:
-        """Publish a StepRequested as the orchestrator does."""
+    def prepared(self, job: str, name: str, digest: str, artifact: ArtifactRef, **more: Any) -> StepCompleted:
+        """Return what a trainer says when it stored rows as a data set of this test; `more` are other facts."""
+        outputs = {"dataset": artifact, **more.pop("outputs", {})}
+        facts = {
+            "dataset_name": self.name(name),
+            "snapshot_sha256": digest,
+            "dataset_sha256": "d" * 64,
+            "requester": self.mark,
+        }
+        result = StepResult(outputs=outputs, metrics={"rows_train": 9.0, "tokens_median_row": 4.5}, facts={**facts, **more})
+        return StepCompleted(job_id=self.job(job), step="prepare", attempt=1, kind="prepare", result=result)
+
+    async def ask(self, *steps: StepRequested | StepCompleted) -> None:
+        """Publish a StepRequested as the orchestrator does, or what another executor completed."""
         producer = make_producer(self.settings.cluster, "orchestrator")
         await producer.start()
         for step in steps:

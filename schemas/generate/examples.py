@@ -6,6 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
+from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
 from schemas.gates import INCONCLUSIVE, AliasPolicy, Gate, GateVerdict
@@ -221,6 +229,14 @@ def _history() -> Iterator[_Example]:
     yield _Example(REGISTRY, MODEL, 9, PromotionRequested.model_validate(wants))
     declined = {**wanted, "by": "bo", "reason": "Not before the release."}
     yield _Example(REGISTRY, MODEL, 10, PromotionDeclined.model_validate(declined))
+    told = DatasetRegistered(
+        dataset="support", sha256="5e" * 32, dataset_sha256="d5" * 32, rows={"train": 900, "test": 100},
+        artifact=ArtifactRef(uri="s3://neuroweaver/artifacts/7c/" + "7c" * 32, sha256="7c" * 32, size=412_118),
+        metrics={"rows_train": 900.0, "rows_test": 100.0, "supervised_tokens_train": 41_207.0, "tokens_median_row": 61.0},
+        reference="s3://relaycore/support", source="Tickets of 2026, export of 1 October.", licence="proprietary",
+        layout="prompt_completion: prompt, completion", registered_by="relaycore", job_id=JOB, step="prepare", attempt=1,
+    )  # fmt: skip
+    yield _Example(REGISTRY, f"{told.dataset}@{told.sha256}", 1, told)
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")
@@ -272,6 +288,30 @@ def _history() -> Iterator[_Example]:
         accepted_by="ada",
     )
     yield _Example(REGISTRY, "registry", None, other_log)
+    yield from _of_deployment()
+
+
+def _of_deployment() -> Iterator[_Example]:
+    name = "support"
+    about = {"deployment": name, "model": MODEL, "generation": 2, "version": "1.1.0"}
+    wish = DeploymentRequested(
+        **{**about, "by": "ana", "reason": "It answers the tickets of 2026."}, artifact=_ADAPTER, kind="adapter", base_model=BASE,
+        base_model_sha256="5d" * 32, alias="production", follow=True,
+    )  # fmt: skip
+    gone = "the process that serves it ended with code -9"
+    late = {"reason": "ProgressDeadlineExceeded", "message": "1.2.0 was not ready within 600 s"}
+    for number, told in enumerate(
+        (
+            wish,
+            DeploymentReady(**about, sha256=_ADAPTER.sha256, previous="1.0.0"),
+            DeploymentDegraded(**about, reason="Failed", message=gone),
+            DeploymentRolledBack(
+                **{**about, "generation": 3, "version": "1.2.0"}, to_generation=2, to_version="1.1.0", **late
+            ),
+            DeploymentRetired(**about, by="ana", reason="Nobody asks it any more."),
+        )
+    ):
+        yield _Example(REGISTRY, f"deployments/{name}", number + 4, told)
 
 
 def _events() -> Iterator[Event]:

@@ -1,10 +1,10 @@
 """Defines the settings of a data set: its reference, its rows' layout and columns, its splits, and what becomes of bad rows."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Real, Strict
+from schemas.base import Name, Real, Storable, Strict
 
 
 class ColumnMapping(Strict):
@@ -76,7 +76,21 @@ class DatasetSettings(Strict):
     """A reference to a data set, and how its rows are read."""
 
     reference: str = Field(
-        min_length=1, max_length=2048, description="A local path, an `s3://` or `https://` URI, or a hub id."
+        min_length=1,
+        max_length=2048,
+        description="A local path, an `s3://` or `https://` URI, or a hub id; or a registered data set, `name@digest`, with at least the "
+        "first 12 digits of its digest.",
+    )
+    name: Name | None = Field(
+        default=None,
+        description="Name under which the stored rows are registered; null: the last part of `reference`. The same name with other "
+        "rows is a further version of the data set.",
+    )
+    source: Annotated[Storable, Field(min_length=1, max_length=500)] | None = Field(
+        default=None, description="Where the data come from, for people: an address, a contract, a ticket."
+    )
+    licence: Annotated[Storable, Field(min_length=1, max_length=100)] | None = Field(
+        default=None, description="Licence of the data, such as CC-BY-4.0."
     )
     format: Literal["jsonl", "json", "csv", "parquet", "hub"] = Field(
         default="jsonl",

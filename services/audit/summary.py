@@ -7,6 +7,14 @@ from aiokafka import ConsumerRecord
 from schemas.artifacts import ArtifactRef
 from schemas.attributes import PREFIX
 from schemas.base import EventData
+from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event, UnknownVersion, Unreadable
 from schemas.gates import AliasPolicy
@@ -154,6 +162,23 @@ def sentence(data: EventData, source: str) -> str:
         case VersionDescribed(tags=tags) as told:
             told_tags = "".join(f", {name}={value}" for name, value in tags.items())
             return f"{told.model}@{told.version} is described by {told.by}{told_tags}{_why(told.description)}"
+        case DatasetRegistered() as data:
+            rows = ", ".join(f"{number:,} {split}" for split, number in data.rows.items())
+            return f"{data.dataset}@{data.sha256[:_DIGEST]} is registered by {data.registered_by}: {rows} rows of {data.reference}"
+        case DeploymentRequested(alias=alias, follow=follow) as wish:
+            named = "" if alias is None else f", {alias}{' from now on' if follow else ''}"
+            return f"{wish.deployment} is to serve {wish.model}@{wish.version}{named}, by {wish.by}{_why(wish.reason)}"
+        case DeploymentReady() as ready:
+            before = f" instead of {ready.previous}" if ready.previous else ""
+            return f"{ready.deployment} serves {ready.model}@{ready.version}{before}"
+        case DeploymentDegraded() as bad:
+            return f"{bad.deployment} does not serve {bad.model}@{bad.version}, {bad.reason}{_why(bad.message)}"
+        case DeploymentRolledBack() as back:
+            return (
+                f"{back.deployment} serves {back.to_version} and gave {back.version} up, {back.reason}{_why(back.message)}"
+            )
+        case DeploymentRetired() as retired:
+            return f"{retired.deployment} is retired, by {retired.by}{_why(retired.reason)}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"

@@ -34,7 +34,7 @@ from schemas.models import AliasMoved, Lineage, ModelRegistered
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
 from schemas.results import ADAPTER
 from schemas.steps import PlannedStep
-from schemas.topics import MODELS, TOPIC_OF
+from schemas.topics import DATASETS, MODELS, TOPIC_OF
 from services.chassis.kernel.records import Logged, RecordId, named
 from services.orchestrator.domain.evolve import evolve
 from services.orchestrator.domain.graph import ancestors
@@ -150,7 +150,7 @@ def trace(job_id: str, records: Sequence[Located], version: str | None = None) -
     unique = _once(records)
     state = JobState()
     for item in unique:
-        if TOPIC_OF[item.event.type] is not MODELS:
+        if TOPIC_OF[item.event.type] not in (MODELS, DATASETS):
             state = evolve(state, item.event, Logged(item.at, *item.record_id))
     plan = state.accepted.plan if state.accepted else ()
     versions = tuple(made for made in _versions(unique) if version is None or version == f"{made.model}@{made.version}")
@@ -280,7 +280,7 @@ def _gaps(records: Sequence[Located]) -> Iterator[str]:
     numbers: dict[tuple[str, str], set[int]] = {}
     for item in records:
         event = item.event
-        if event.sequence is not None and TOPIC_OF[event.type] is not MODELS:
+        if event.sequence is not None and TOPIC_OF[event.type] not in (MODELS, DATASETS):
             numbers.setdefault((event.source, event.subject), set()).add(event.sequence)
     for (source, subject), found in sorted(numbers.items()):
         holes = list(islice(_holes(found), _NAMED_HOLES + 1))

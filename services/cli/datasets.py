@@ -1,4 +1,4 @@
-"""`neuroweaver datasets`: shows what a job would learn from a data set before one is started."""
+"""`neuroweaver datasets`: shows what a job would learn from a data set before one is started, and finds those that are registered."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from schemas.reasons import reasons_of
 from schemas.recipes.dataset import ColumnMapping, DatasetSettings, SplitSettings
+from services.cli import registered_data
 from services.cli.base_models import local_base
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
@@ -15,14 +16,10 @@ from services.cli.output import print_json, print_line, print_pairs
 from services.cli.token_lines import token_lines
 
 app = Commands()
+app.add_typer(registered_data.app)
 
 _FORMATS = Literal["jsonl", "json", "csv", "parquet", "hub"]
 _LAYOUTS = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "kto"]
-
-
-@app.callback()
-def _group() -> None:
-    """Keeps `preview` a command of its own while it is the only one."""
 
 
 @app.command(

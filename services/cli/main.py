@@ -51,6 +51,7 @@ for _name, _module, _help in (
     ("jobs", "services.cli.jobs", "Submit, watch, list, control and cancel jobs."),
     ("datasets", "services.cli.datasets", "Show what a job would learn from a data set."),
     ("models", "services.cli.models", "List, show, download and try models."),
+    ("deployments", "services.cli.deployments", "Deploy versions, and see what is deployed."),
     ("projections", "services.cli.projections", "Verify projections against the log, and rebuild them from it."),
     ("dlq", "services.cli.dlq", "List, retry and discard records that could not be processed."),
     (

@@ -188,6 +188,7 @@ def _print_version(version: VersionView) -> None:
             ("started from", lineage.started_from),
             ("base model", lineage.base_model),
             ("base sha256", lineage.base_model_sha256),
+            ("data set", lineage.dataset),
             ("data sha256", lineage.dataset_sha256),
         )
     )

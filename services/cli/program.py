@@ -8,7 +8,7 @@ from pathlib import Path
 
 NAME = "neuroweaver"
 COMMANDS = (
-    "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "datasets", "models", "projections",
+    "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "datasets", "models", "deployments", "projections",
     "dlq", "partitions", "audit", "evidence",
 )  # fmt: skip
 _MODULE = "services.cli.main"
@@ -18,6 +18,7 @@ _ROUTES = (
     (re.compile(r"GET /api/v1/training/(\S+) shows"), rf"`{NAME} jobs show \1` shows"),
     (re.compile(r"POST /api/v1/training/(\S+?)/retry continues"), rf"`{NAME} jobs retry \1` continues"),
     (re.compile(r"GET /api/v1/models lists"), f"`{NAME} models list` lists"),
+    (re.compile(r"GET /api/v1/deployments lists"), f"`{NAME} deployments list` lists"),
     (
         re.compile(r"GET /api/v1/models/(\S+)/aliases shows the ETag to send as If-Match"),
         rf"`{NAME} models aliases \1` shows the number for --sequence",

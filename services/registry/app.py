@@ -1,24 +1,43 @@
 """Builds the registry from its settings (composition root), without I/O."""
 
-from schemas.topics import JOBS, MODELS
+from collections.abc import Callable
+
+from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.dispatcher import worker_tasks
 from services.chassis.executor.work import WorkEffects
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.registry.api import router
+from services.registry.calling.forwarding import Forwarder
+from services.registry.calling.routes import calling_router
+from services.registry.calling.routing import Routing
 from services.registry.comparing.routes import comparing_router
+from services.registry.datasets.routes import datasets_router
+from services.registry.deploying.commands import DeploymentCommands
+from services.registry.deploying.driver import Driver
+from services.registry.deploying.reconciler import Reconciler
+from services.registry.deploying.routes import deployment_router
 from services.registry.domain.models import RegistryDomain
+from services.registry.queries import ModelQueries
 from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
 
 
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
-    runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS), effects=WorkEffects())
+    runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
     return assembled(runtime)
 
 
-def assembled(runtime: Runtime) -> Service:
-    """Return the registry with its routes and its workers."""
-    tasks = worker_tasks(runtime, registry_steps(runtime.reads))
-    return assemble(runtime, router=router(runtime), tasks=tasks, more=(comparing_router(runtime),))
+def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -> Service:
+    """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
+    commands, routing = (
+        DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None),
+        Routing(runtime.reads, runtime.notifications),
+    )
+    forwarder = Forwarder(routing)
+    tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run]
+    if driver_of is not None:
+        tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
+    more = (deployment_router(commands), comparing_router(runtime), datasets_router(runtime))
+    return assemble(runtime, router=router(runtime), tasks=tasks, more=more, callers=(calling_router(forwarder),))

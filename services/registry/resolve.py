@@ -1,5 +1,5 @@
-"""Runs a `resolve` step: finds the registered version that a job starts from, or that judges, verifies its files, and says what it is
-made of.
+"""Runs a `resolve` step: finds the registered version that a job starts from, or that judges, or the registered data set that it names,
+verifies its files, and says what it is made of.
 
 A version never changes. An alias may move, so what it named is a fact of the step's result, which later attempts and replays read.
 """
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault, StepResult
 from schemas.models import ModelRegistered, is_whole
-from schemas.reasons import Reason, first_of, shown
+from schemas.reasons import first_of
 from schemas.results import (
     ADAPTER,
     BASE_MODEL,
@@ -19,6 +19,7 @@ from schemas.results import (
     JUDGE_REFERENCE,
     JUDGE_VERSION,
     MODEL,
+    RESOLVED_DATASET,
     ROOT_MODEL,
     STARTED_FROM,
 )
@@ -28,24 +29,16 @@ from services.chassis.executor.folders import cache_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, Work, WorkContext
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
+from services.registry.datasets.queries import DatasetQueries
+from services.registry.datasets.resolving import artifacts_of, named_dataset
+from services.registry.domain.datasets import dataset_id
 from services.registry.domain.lineage import SCORES
 from services.registry.queries import ModelQueries
+from services.registry.unresolved import Unresolved
 
 _NAMED = 5
 _DEEPEST = 50
 """The most versions that one starts from another."""
-
-
-class Unresolved(Exception):
-    """The reference names no version that a job can start from; the requester gets the reason."""
-
-    def __init__(self, value: str, message: str, remedy: str) -> None:
-        super().__init__(message)
-        self._value, self._remedy = value, remedy
-
-    def reason(self, field: str) -> Reason:
-        """Return the reason; `field` names the reference."""
-        return Reason(field=field, value=shown(self._value), message=str(self), remedy=self._remedy)
 
 
 class _Start(NamedTuple):
@@ -76,11 +69,22 @@ class _Judge(NamedTuple):
         return {JUDGE_REFERENCE: self.reference, JUDGE_VERSION: self.id}
 
 
+class _Data(NamedTuple):
+    """What a registered data set consists of."""
+
+    id: str
+    artifacts: dict[str, ArtifactRef]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        return {RESOLVED_DATASET: self.id}
+
+
 class Resolver:
     """The registry's runner of `resolve` steps."""
 
-    def __init__(self, queries: ModelQueries) -> None:
-        self._queries = queries
+    def __init__(self, queries: ModelQueries, datasets: DatasetQueries) -> None:
+        self._queries, self._datasets = queries, datasets
 
     async def run(self, work: Work, context: WorkContext) -> Outcome:
         """Find the version in the registry's own rows, and fetch its files as whoever works on it will."""
@@ -90,14 +94,19 @@ class Resolver:
         try:
             found = await self._found(settings)
             cache = cache_of(context.settings.home)
-            await asyncio.to_thread(_verify, context.settings.artifacts_uri, found, settings.base_model, cache)
+            await asyncio.to_thread(
+                _verify, context.settings.artifacts_uri, found, settings.dataset or settings.base_model, cache
+            )
         except Unresolved as unresolved:
             reason = unresolved.reason(settings.field)
             return Failed(StepFault(cause="user", message=str(reason), reasons=(reason,)))
         return Completed(StepResult(outputs=found.artifacts, facts=found.facts))
 
-    async def _found(self, settings: ResolveSettings) -> "_Start | _Judge":
+    async def _found(self, settings: ResolveSettings) -> "_Start | _Judge | _Data":
         reference = settings.base_model
+        if settings.dataset is not None:
+            made = await named_dataset(self._datasets, settings.dataset)
+            return _Data(dataset_id(made), artifacts_of(made))
         return await (self._judge(reference) if settings.purpose == SCORES else self._start(reference, reference, 0))
 
     async def _judge(self, reference: str) -> _Judge:
@@ -146,10 +155,10 @@ class Resolver:
         raise Unresolved(asked, message, f"name one of {first_of(known, _NAMED)}")
 
 
-def _verify(store_uri: str, start: _Start | _Judge, asked: str, cache: Path) -> None:
+def _verify(store_uri: str, start: _Start | _Judge | _Data, asked: str, cache: Path) -> None:
     for artifact in start.artifacts.values():
         try:
             ArtifactStore(store_uri).fetch(artifact, cache)
         except (ArtifactCorrupt, ArtifactRefused) as error:
             message = f"the files of {start.id} are missing or damaged: {type(error).__name__}"
-            raise Unresolved(asked, message, "bring back the artifact from a backup, or name another version") from error
+            raise Unresolved(asked, message, "bring back the artifact from a backup, or name another one") from error

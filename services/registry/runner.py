@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from services.chassis.executor.runner import Outcome, StepRunner, Work, WorkContext
 from services.chassis.serving.reads import Reads
+from services.registry.datasets.queries import DatasetQueries
 from services.registry.queries import ModelQueries
 from services.registry.register import Registrar
 from services.registry.resolve import Resolver
@@ -22,4 +23,4 @@ class ByKind:
 
 def registry_steps(reads: Reads) -> StepRunner:
     """Return the runner of all steps of the registry, which reads its own rows."""
-    return ByKind({"register": Registrar(), "resolve": Resolver(ModelQueries(reads))})
+    return ByKind({"register": Registrar(), "resolve": Resolver(ModelQueries(reads), DatasetQueries(reads))})

@@ -1,11 +1,13 @@
 """Describes the registry's tables as they are now; a test compares them with what the migrations made."""
 
-from sqlalchemy import Column, Computed, DateTime, Index, MetaData, Text
+from sqlalchemy import Boolean, Column, Computed, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.chassis.executor.tables import attempt_table, work_table
-from services.chassis.kernel.tables import aggregate_table
-from services.chassis.postgres.summaries import beginning_of, number_of, text_of, time_of
+from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
+from services.chassis.postgres.summaries import beginning_of, number_of, object_of, text_of, time_of
+from services.registry.domain.datasets import DATA_SET
+from services.registry.domain.deployments.state import DEPLOYMENT
 from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
 
@@ -40,6 +42,12 @@ registration = aggregate_table(
     Column("dataset_sha256", Text),
     Column("purpose", Text),
     Column("started_from", Text, Computed("state -> 'registered' -> 'lineage' ->> 'started_from'", persisted=True)),
+    Column(
+        "dataset",
+        Text,
+        Computed("split_part(state -> 'registered' -> 'lineage' ->> 'dataset', '@', 2)", persisted=True),
+        comment="Digest under which its data set is registered; null where that is not known.",
+    ),
     Column("registered_at", DateTime(timezone=True)),
     Column("tags", JSONB, Computed("state -> 'tags'", persisted=True)),
     Column("metrics", JSONB, Computed("state -> 'registered' -> 'metrics'", persisted=True)),
@@ -53,7 +61,7 @@ registration = aggregate_table(
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)
 _NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
-for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from"):
+for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from", "dataset"):
     Index(f"registration_{_column}", registration.c[_column], *_NEWEST)
 
 alias_move = aggregate_table(
@@ -97,4 +105,53 @@ Index(
     promotion_request.c.model,
     promotion_request.c.requested_at.desc(),
     promotion_request.c.key.desc(),
+)
+
+DATASET_ITEM = {
+    "id": text_of("key"), "name": text_of("name"), "sha256": text_of("sha256"),
+    "registered_at": time_of("registered_at"),
+    **{name: text_of(name) for name in ("registered_by", "job_id", "licence", "dataset_sha256")},
+    "rows": "coalesce(CAST(state -> 'registered' -> 'rows' AS text), '{}')",
+    "reference": text_of("state -> 'registered' ->> 'reference'"), "source": text_of("state -> 'registered' ->> 'source'"),
+}  # fmt: skip
+"""The fields of a DatasetSummary, and the SQL that computes them."""
+
+dataset = aggregate_table(
+    metadata,
+    DATA_SET,
+    Column("name", Text),
+    Column("sha256", Text),
+    Column("dataset_sha256", Text),
+    Column("licence", Text),
+    Column("job_id", Text),
+    Column("registered_by", Text),
+    Column("registered_at", DateTime(timezone=True)),
+    Column("item", Text, Computed(object_of(DATASET_ITEM), persisted=True), comment="DatasetSummary as JSON."),
+)
+_NEWEST_SETS = (dataset.c.registered_at.desc(), dataset.c.key.desc())
+Index("dataset_newest", *_NEWEST_SETS)
+for _column in ("name", "licence", "job_id", "registered_by"):
+    Index(f"dataset_{_column}", dataset.c[_column], *_NEWEST_SETS)
+Index("dataset_digest", dataset.c.sha256)
+
+deployment = aggregate_table(metadata, DEPLOYMENT, Column("model", Text), Column("open", Boolean))
+Index("deployment_open", deployment.c.key, postgresql_where=text("open"))
+
+deployment_slot = Table(
+    "deployment_slot",
+    metadata,
+    Column("deployment", Text, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("served", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("address", Text, comment="Base URL of its server."),
+    Column("headers", JSONB, nullable=False, comment="What a request to it needs; one may be a secret."),
+    Column("since", DateTime(timezone=True), nullable=False),
+    Column("observed_at", DateTime(timezone=True), nullable=False, comment="On the database's clock."),
+    PrimaryKeyConstraint("deployment", "slot"),
+    schema=OPERATIONAL,
+    comment="What the driver observed of the slots of deployments.",
 )

@@ -8,7 +8,18 @@ from schemas.base import NAME_PATTERN
 from schemas.envelope import decode, encode
 from schemas.generate.examples import EXAMPLES, JOB, MODEL
 from schemas.steps import EXECUTOR_OF, INPUTS_OF, OUTPUTS_OF, SERVICES
-from schemas.topics import CATALOGUE, DISCARDS, EVENT_TYPES, JOBS, MODELS, PROGRESS, REQUESTS, TOPIC_OF, aggregate_key
+from schemas.topics import (
+    CATALOGUE,
+    DATASETS,
+    DISCARDS,
+    EVENT_TYPES,
+    JOBS,
+    MODELS,
+    PROGRESS,
+    REQUESTS,
+    TOPIC_OF,
+    aggregate_key,
+)
 
 _DAY_MS = 86_400_000
 
@@ -20,7 +31,7 @@ def test_every_event_is_on_exactly_one_topic(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVENT_TYPES)
 def test_an_event_is_keyed_as_its_topic_says(name: str) -> None:
-    known = {"job id": JOB, "model name": MODEL, "service": "registry"}
+    known = {"job id": JOB, "model name": MODEL, "data set name": "support", "service": "registry"}
     assert aggregate_key(EXAMPLES[name].data) == known[TOPIC_OF[name].key]
 
 
@@ -39,7 +50,7 @@ def test_outsiders_write_requests_and_nothing_else() -> None:
 def test_what_happened_is_kept_for_ever_and_only_progress_and_dead_letters_pass() -> None:
     kept = {topic.name: topic.retention_ms for topic in CATALOGUE}
     for_ever = {name for name, limit in kept.items() if limit is None}
-    assert {topic.name for topic in (REQUESTS, JOBS, MODELS, DISCARDS)} == for_ever
+    assert {topic.name for topic in (REQUESTS, JOBS, MODELS, DATASETS, DISCARDS)} == for_ever
     assert kept[PROGRESS.name] == _DAY_MS
     assert {kept[f"neuroweaver.{service}.dlq"] for service in SERVICES} == {30 * _DAY_MS}
     assert {topic.cleanup for topic in CATALOGUE} == {"delete"}

@@ -37,6 +37,7 @@ class ChildTask(Frozen):
     step: str
     attempt: int
     kind: str
+    requester: str = Field(default="unknown", description="Who requested the job.")
     settings: StepSettings
     inputs: dict[str, ArtifactRef]
     results: dict[str, StepResult] = Field(description="Results of the steps completed before, by step.")

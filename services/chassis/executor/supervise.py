@@ -135,6 +135,7 @@ def _task(work: Work, context: WorkContext, log: Path, processes: int, shards: i
         step=asked.step,
         attempt=asked.attempt,
         kind=asked.kind,
+        requester=asked.requester,
         settings=asked.settings,
         inputs=asked.inputs,
         results=asked.results,

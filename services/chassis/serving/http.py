@@ -34,7 +34,7 @@ _NONE = TelemetryConfig(tracing=False, metrics=False, logs=False)
 
 
 def application(services: Sequence[Service], settings: HttpSettings | None = None) -> FastAPI:
-    """Build an application that runs `services` during its lifespan and serves their routes under `/api/v1`."""
+    """Build an application that runs `services` during its lifespan and serves their routes, under `/api/v1` but for those of callers."""
     door = settings or HttpSettings()
 
     @asynccontextmanager
@@ -57,9 +57,11 @@ def application(services: Sequence[Service], settings: HttpSettings | None = Non
     own, others = [service.routers[0] for service in services], [one for service in services for one in service.routers[1:]]
     for router in (*own, healths, *others):  # searched in this order, so frequent routes come first
         app.include_router(router, prefix=API)
+    for router in (router for service in services for router in service.callers):
+        app.include_router(router)
     add_pages(app, API, [service.name for service in services])
-    limits = {API + path: limit for service in services for path, limit in service.body_limits.items()}
-    owners = {API + path: service.health for service in services for path in service.paths}
+    limits = {path: limit for service in services for path, limit in service.body_limits(API).items()}
+    owners = {path: service.health for service in services for path in service.paths(API)}
     app.openapi = _documented(app)  # type: ignore[method-assign]
     app.add_middleware(Gate, document=app.openapi, prefix=API, owners=owners)
     app.add_middleware(RequestBodies, limits=limits)

@@ -1,4 +1,7 @@
-"""Gives every HTTP refusal the same shape, problem+json (RFC 9457), which names field, value and remedy."""
+"""Gives every HTTP refusal the same shape, problem+json (RFC 9457), which names field, value and remedy.
+
+Below `/v1` the routes are those of OpenAI's clients, which know only OpenAI's shape of an error: there a refusal has that one.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -12,6 +15,8 @@ from services.chassis.process.redaction import redacted
 
 PROBLEM_JSON = "application/problem+json"
 REASONS_SHOWN = 20
+OPENAI = "/v1/"
+"""The beginning of the paths that OpenAI's clients know."""
 _DETAIL_BYTES = 8000
 _TITLE_BYTES = 200
 _INSTANCE_BYTES = 512
@@ -59,7 +64,13 @@ class Problem(Exception):
         return problem
 
     def response(self, instance: str) -> Response:
-        """Return the response with the problem document, of bounded size whatever the request contains."""
+        """Return the response with the problem document, of bounded size whatever the request contains; for a path of OpenAI's
+        clients in their shape."""
+        if instance.startswith(OPENAI):
+            kind = "server_error" if self.status >= 500 else "invalid_request_error"
+            field = self.reasons[0].field if self.reasons else None
+            body_of = openai_error(cut(redacted(self.detail), _DETAIL_BYTES), kind, _code(self.title), field)
+            return Response(body_of, self.status, self.headers, media_type="application/json")
         body: dict[str, object] = {
             "type": "about:blank",
             "title": cut(self.title, _TITLE_BYTES),
@@ -72,6 +83,39 @@ class Problem(Exception):
         if self.left_out:
             body["reasons_left_out"] = self.left_out
         return JSONResponse(body, self.status, self.headers, media_type=PROBLEM_JSON)
+
+
+class OpenAIError(BaseModel):
+    """What went wrong."""
+
+    message: str
+    type: str = Field(description="invalid_request_error or server_error.")
+    param: str | None = Field(description="The field at fault, if one is.")
+    code: str | None = Field(description="Short name of the fault.")
+
+
+class OpenAIErrorDocument(BaseModel):
+    """The body of every refusal below `/v1`, as OpenAI's clients know it."""
+
+    error: OpenAIError
+
+
+def openai_error(message: str, kind: str, code: str, param: str | None = None) -> bytes:
+    """Return an error in the shape that OpenAI's clients know."""
+    return (
+        OpenAIErrorDocument(error=OpenAIError(message=message, type=kind, param=param, code=code))
+        .model_dump_json()
+        .encode()
+    )
+
+
+def _code(title: str) -> str:
+    return cut(title.lower().replace(" ", "_"), _TITLE_BYTES)
+
+
+def openai_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals of a route that OpenAI's clients know."""
+    return {status: {"model": OpenAIErrorDocument} for status in statuses}
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -1,6 +1,6 @@
 """Defines what a service is: `serve` runs one alone, and `up` runs all four."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -29,30 +29,40 @@ class Service:
     """A context manager that runs the service during the block and drains it afterwards."""
     routers: Sequence[APIRouter]
     """Its routes, mounted under `/api/v1`."""
+    callers: Sequence[APIRouter]
+    """Its routes whose paths other programs fix, mounted as they are."""
     health: Health
     projection: Projection
     handling: DeadLetterContext
     reading: ConsumedTopics
     retention: Retention
 
-    @property
-    def paths(self) -> Sequence[str]:
-        """The templates of its routes."""
-        return [route.path for route in self._routes]
+    def paths(self, prefix: str) -> Sequence[str]:
+        """Return the templates of its routes; those that are mounted under `prefix` begin with it."""
+        return [path for path, _ in self._routes(prefix)]
 
-    @property
-    def body_limits(self) -> Mapping[str, int]:
-        """Most bytes of a route's body, by its path; for all others it is
+    def body_limits(self, prefix: str) -> Mapping[str, int]:
+        """Return the most bytes of a route's body, by its path; for all others it is
         `services.chassis.serving.web.body.BODY_BYTES`."""
-        return {route.path: route.max_body_size for route in self._routes if route.max_body_size is not None}
+        return {path: route.max_body_size for path, route in self._routes(prefix) if route.max_body_size is not None}
 
-    @property
-    def _routes(self) -> Sequence[APIRoute]:
-        return [route for router in self.routers for route in router.routes if isinstance(route, APIRoute)]
+    def _routes(self, prefix: str) -> Iterator[tuple[str, APIRoute]]:
+        for begins, routers in ((prefix, self.routers), ("", self.callers)):
+            yield from (
+                (begins + route.path, route) for router in routers for route in router.routes if isinstance(route, APIRoute)
+            )
 
 
-def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = (), more: Sequence[APIRouter] = ()) -> Service:
-    """Make a service from its runtime, its routes and its own loops; `more` are routes that are requested rarely."""
+def assemble(
+    runtime: Runtime,
+    *,
+    router: APIRouter,
+    tasks: Sequence[Loop] = (),
+    more: Sequence[APIRouter] = (),
+    callers: Sequence[APIRouter] = (),
+) -> Service:
+    """Make a service from its runtime, its routes and its own loops; `more` are routes that are requested rarely, `callers` those
+    outside `/api/v1`."""
     replays = Replays(runtime.projection)
     routers = (
         router,
@@ -65,6 +75,7 @@ def assemble(runtime: Runtime, *, router: APIRouter, tasks: Sequence[Loop] = (),
         name=runtime.service,
         lifespan=lambda: runtime.run((*tasks, replays.run)),
         routers=routers,
+        callers=callers,
         health=runtime.health,
         projection=runtime.projection,
         handling=runtime.handling,

@@ -42,7 +42,7 @@ def faults_of_judges(steps: Sequence[PipelineStep], plan: tuple[PlannedStep, ...
     added = {step.name for step in plan if isinstance(step.settings, ResolveSettings)}
     for index, step in enumerate(steps):
         if step.name in added:
-            message = "the step that finds a registered version which the request names has this name"
+            message = "the step that finds a registered version or data set which the request names has this name"
             yield Reason(
                 field=f"pipeline.{index}.name", value=shown(step.name), message=message, remedy="give it another name"
             )

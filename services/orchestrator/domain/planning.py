@@ -17,6 +17,7 @@ from services.orchestrator.domain.graph import SCORES, graph_of, producer_of
 from services.orchestrator.domain.importing import faults_of_imports, reads_data
 from services.orchestrator.domain.judges import faults_of_judges, with_judges
 from services.orchestrator.domain.presets import FULL_PRESETS, PRESETS, UNMEASURED_IMPORT
+from services.orchestrator.domain.registered_data import faults_of_data, with_data
 from services.orchestrator.domain.starting import faults_of_start, started
 from services.orchestrator.domain.step_settings import LEARNT_FROM, learners_of, sections_of, settings_of
 from services.orchestrator.domain.whole_models import faults_of_models
@@ -56,6 +57,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         *faults_of_adapters(steps, request),
         *faults_of_full_training(steps, request),
         *faults_of_start(steps, request),
+        *faults_of_data(request.dataset),
         *faults_of_imports(steps, request),
     ]
     if reasons:
@@ -68,7 +70,7 @@ def plan(request: JobRequest) -> tuple[PlannedStep, ...]:
         )
         for name in graph.order
     )  # fmt: skip
-    made = with_judges(started(planned, request))
+    made = with_data(with_judges(started(planned, request)), request)
     if reasons := list(faults_of_judges(steps, made)):
         raise PlanFault(reasons)
     return made

@@ -12,6 +12,7 @@ from schemas.results import (
     ADAPTER,
     BASE_MODEL_SHA256,
     COMPRESSION,
+    DATASET_NAME,
     DATASET_SHA256,
     IMPORTED_AT,
     IMPORTED_FROM,
@@ -20,6 +21,7 @@ from schemas.results import (
     MODEL,
     PREDICTIONS,
     SCORES_ANSWERS,
+    SNAPSHOT_SHA256,
     STARTED_FROM,
 )
 from schemas.steps import RegisterSettings
@@ -41,6 +43,7 @@ def lineage_of(request: StepRequested, settings: RegisterSettings, configuration
         base_model_sha256=request.inputs[MODEL].sha256 if own else _fact(request.results, BASE_MODEL_SHA256),
         dataset_sha256=_fact(request.results, DATASET_SHA256),
         started_from=_fact(request.results, STARTED_FROM),
+        dataset=_dataset(request.results),
         configuration=dict(configuration),
         results=request.results,
         imported=imported,
@@ -127,6 +130,12 @@ def _compression(artifact: Artifact, results: Mapping[str, StepResult]) -> StepR
 
 def _fact(results: Mapping[str, StepResult], name: str) -> str | None:
     return next((result.facts[name] for result in results.values() if name in result.facts), None)
+
+
+def _dataset(results: Mapping[str, StepResult]) -> str | None:
+    """The registered data set that the job's first preparation stored, `name@digest`; None if it says none."""
+    name, digest = _fact(results, DATASET_NAME), _fact(results, SNAPSHOT_SHA256)
+    return f"{name}@{digest}" if name and digest else None
 
 
 def _of_reward_model(adapter: ArtifactRef, results: Mapping[str, StepResult]) -> dict[str, float | None]:

@@ -1,12 +1,23 @@
-"""The registry's domain: it executes `register` and `resolve` steps and owns models, whose events it numbers by model.
+"""The registry's domain: it executes `register` and `resolve` steps and owns models, deployments and data sets, each with events of its own numbers.
 
 There is no separate projection: `evolve` is the projection.
 """
 
+from datetime import datetime
 from typing import Any
 
 from schemas.base import EventData
+from schemas.datasets import DatasetRegistered
+from schemas.deployments import (
+    DeploymentChanged,
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
 from schemas.envelope import Event
+from schemas.jobs import StepCompleted
 from schemas.models import (
     AliasMoved,
     AliasPolicySet,
@@ -21,8 +32,19 @@ from schemas.models import (
     VersionDescribed,
 )
 from services.chassis.executor.attempts import ExecutorDomain
-from services.chassis.kernel.aggregate import Ref, State
+from services.chassis.kernel.aggregate import Decision, Ref, State, States
 from services.chassis.kernel.records import Logged
+from services.registry.domain.datasets import (
+    Datasets,
+    DatasetState,
+    after_registration,
+    after_snapshot,
+    dataset_ref,
+    registration,
+    stored_by,
+)
+from services.registry.domain.deployments.deciding import overdue
+from services.registry.domain.deployments.state import Deployments, DeploymentState, deployment_ref
 from services.registry.domain.requests import ENDINGS, PromotionRequests, PromotionRequestState, followed, requests_of
 from services.registry.domain.state import (
     AliasMove,
@@ -52,26 +74,36 @@ OWN = (
     VersionDescribed,
     PromotionRequested,
     PromotionDeclined,
+    DeploymentRequested,
+    DeploymentReady,
+    DeploymentDegraded,
+    DeploymentRolledBack,
+    DeploymentRetired,
 )
-"""Types of the events about models, which the registry numbers."""
+"""Types of the events about models and deployments, which the registry numbers."""
 
 
 class RegistryDomain(ExecutorDomain):
-    """Executes `register` and `resolve` steps and owns models."""
+    """Executes `register` and `resolve` steps and owns models, deployments and data sets."""
 
     def __init__(self) -> None:
         super().__init__("registry")
-        own = (Models(), Registrations(), AliasMoves(), GateChecks(), PromotionRequests())
+        own = (Models(), Registrations(), AliasMoves(), GateChecks(), PromotionRequests(), Datasets(), Deployments())
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
-        self.handles |= {event.type_name() for event in OWN}
+        self.handles |= {event.type_name() for event in (*OWN, DatasetRegistered)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
-        """Return a model, and the version, move, check or requests that the event is about; only the registry's own events count."""
-        if not isinstance(event.data, OWN):
+        """Return a model, and the version, move, check or requests that the event is about; or a deployment; or the data set that a step
+        stored. Of other events about models, deployments and data sets only the registry's own count."""
+        if isinstance(event.data, StepCompleted) and (stored := stored_by(event.data)):
+            return (*super().touches(event), dataset_ref(stored))
+        if not isinstance(event.data, (*OWN, DatasetRegistered)):
             return super().touches(event)
         if event.source != self.source:
             return ()
         match event.data:
+            case DatasetRegistered() as registered:
+                return (dataset_ref(registered),)
             case ModelRegistered(model=model, lineage=lineage):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
             case VersionDescribed() as told:
@@ -80,14 +112,22 @@ class RegistryDomain(ExecutorDomain):
                 return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
             case GatesChecked(model=model, check=check):
                 return (model_ref(model), check_ref(check))
+            case DeploymentChanged(deployment=name):
+                return (deployment_ref(name),)
         return (model_ref(event.data.model), *requests_of(event.data))
 
     def owner(self, event: Event) -> Ref:
-        """Return the model, which numbers its events."""
+        """Return the model, the deployment or the data set, which numbers its events."""
+        if isinstance(event.data, DatasetRegistered):
+            return dataset_ref(event.data)
+        if isinstance(event.data, DeploymentChanged):
+            return deployment_ref(event.data.deployment)
         return model_ref(event.data.model) if isinstance(event.data, OWN) else super().owner(event)
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """Return the row after `event`."""
+        if isinstance(state, DatasetState):
+            return _dataset(state, event)
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
                 changed: dict[str, Any] = {"registered": made, "registered_at": event.time}
@@ -109,12 +149,30 @@ class RegistryDomain(ExecutorDomain):
                 changed = dict(state.declined(declined))
             case PromotionRequestState(), _ if isinstance(event.data, ENDINGS):
                 changed = followed(ref.key, event.data, event)
+            case DeploymentState(), DeploymentChanged() as told_of:
+                changed = dict(state.after(told_of, event.time))
             case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed():
                 changed = {}
             case _:
                 return super().evolve(ref, state, event, logged)
         updated: State = state.model_copy(update={**changed, **_opened(state, event)})
         return updated
+
+    def decide(self, ref: Ref, states: States, now: datetime) -> Decision | None:
+        """Registers a data set that a step stored, gives up what a deployment waits for too long; of attempts as every executor does."""
+        state = states[ref]
+        if isinstance(state, DeploymentState):
+            return overdue(state, now)
+        return registration(state) if isinstance(state, DatasetState) else super().decide(ref, states, now)
+
+
+def _dataset(state: DatasetState, event: Event) -> DatasetState:
+    match event.data:
+        case DatasetRegistered() as made:
+            return after_registration(state, event, made)
+        case StepCompleted() as completed if told := stored_by(completed):
+            return after_snapshot(state, event, told)
+    return state
 
 
 _KINDS: dict[type[EventData], str] = {ModelPromoted: "promoted", ModelRolledBack: "rolled_back", AliasRemoved: "removed"}

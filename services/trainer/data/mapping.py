@@ -1,7 +1,6 @@
 """Maps a stored row to a chat with its reference answer, or raises the reason why it cannot be used. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from schemas.lines import Message, Row
@@ -20,7 +19,7 @@ from services.trainer.data.columns import (
 from services.trainer.data.layouts import RowReading
 from services.trainer.data.padding import calls_without_nulls
 from services.trainer.data.pairs import dialogue_prompt, pair_of
-from services.trainer.data.raw import RawRow
+from services.trainer.data.raw import RawRow, StoredExample
 from services.trainer.data.tools import tools_of
 from services.trainer.data.turns import turns_of
 
@@ -31,20 +30,10 @@ _ASK = ("user", "tool")
 """Roles of turns that an assistant answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredExample:
-    """What a stored row says."""
-
-    row: Row
-    """The chat with its answer; with the better answer of a pair."""
-    rejected: str | None = None
-    """The worse answer of a pair."""
-    label: bool | None = None
-    """Whether the answer is wanted; None without a label."""
-
-
 def example_of(raw: RawRow, row_id: str, settings: DatasetSettings, reading: RowReading) -> StoredExample:
-    """Map a stored row. Raises RowFault."""
+    """Map a stored row, unless it is one of a registered data set, which was mapped before. Raises RowFault."""
+    if raw.stored is not None:
+        return raw.stored
     if raw.fault is not None:
         raise raw.fault
     values, columns = raw.values, reading.columns

@@ -8,17 +8,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from schemas.lines import Judged, Message, Preference, Row, Split, held_out_pairs_file, split_file
+from schemas.lines import Judged, Message, Preference, Row, Split, held_out_pairs_file, row_digests_file, split_file
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.model import AssistantTurns
+from schemas.row_digest import row_digest
 from services.chassis.storage.json_lines import json_line
 from services.language_models.chat_format.chat import Chat, ChatFault, Tokens
 from services.language_models.chat_format.tokens import answers_of
 from services.trainer.data.columns import RowFault
 from services.trainer.data.findings import RowFindings
 from services.trainer.data.layouts import Learns, RowReading, reading_of
-from services.trainer.data.mapping import StoredExample, example_of
-from services.trainer.data.raw import RawRow
+from services.trainer.data.mapping import example_of
+from services.trainer.data.raw import RawRow, StoredExample
 from services.trainer.data.remarks import remarks
 from services.trainer.data.sources import Source
 from services.trainer.data.splitting import prompt_key, split_of
@@ -65,12 +66,13 @@ def prepare_rows(
     turns: AssistantTurns = "all",
     learnt: bool = True,
     check: Check = lambda *_: None,
+    reading: RowReading | None = None,
 ) -> Prepared:
     """Write the rows of each split to `folder`, and the pairs of each split, or the labels of the training split, to
     `preferences`.
 
     `turns` says which answers of a chat are learnt. If the rows' own answers are not `learnt`, their lengths do not matter.
-    `check` is called with the position, the row and the tokens of each row of the training split.
+    `reading` says how rows are read that were stored before; None: it follows from the first rows. `check` is called with the position, the row and the tokens of each row of the training split.
 
     Raises UserFault with every kind of fault if more rows are bad than the settings leave out, or a split has no rows.
     """
@@ -80,7 +82,7 @@ def prepare_rows(
     readable = [raw.values for _, _, raw in first if raw.fault is None]
     if not readable:
         _refuse_unreadable(first, settings, source, max_length)
-    reading = reading_of(settings, readable, learns)
+    reading = reading or reading_of(settings, readable, learns)
     work = _Work(settings, reading, learns, chat, turns, max_length if learnt else None, check, source)
     with ExitStack() as files:
         work.open(folder, preferences, files)
@@ -118,6 +120,8 @@ def _placed(source: Source) -> Iterator[Placed]:
 class _Example:
     split: Split
     place: str
+    digest: str
+    """Of the row as it was given."""
     example: StoredExample
     tokens: list[Tokens] = field(default_factory=list)
     """Of the answer, and of the worse answer of a pair."""
@@ -145,6 +149,7 @@ class _Work:
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
         self._files: dict[Split, TextIO] = {}
         self._pairs: dict[Split, TextIO] = {}
+        self._digests: dict[Split, TextIO] = {}
 
     def open(self, folder: Path, preferences: Path, files: ExitStack) -> None:
         """Open the files that rows are written to."""
@@ -173,9 +178,15 @@ class _Work:
         except RowFault as fault:
             self.found.bad.note(raw.place, fault)
             return None
+        try:
+            digest = raw.digest or row_digest(raw.values)
+        except RecursionError:
+            what, remedy = "its values are nested too deeply", "flatten or remove the row"
+            self.found.bad.note(raw.place, RowFault("dataset.columns", what, remedy))
+            return None
         for what in remarks(raw.values, example.row, self._reading):
             self.found.remark(what, raw.place)
-        return _Example(split or split_of(example.row, self._settings.split), raw.place, example)
+        return _Example(split or split_of(example.row, self._settings.split), raw.place, digest, example)
 
     def _encoded(self, examples: Sequence[_Example]) -> Iterator[_Example]:
         try:
@@ -240,13 +251,16 @@ class _Work:
         if self.found.seen.note(one.split, row, *said(example)):
             return
         learnt = one.cut[0]
+        learns_labels = self._learns == "labels" and one.split == "train"
+        if example.label is not False or learns_labels:
+            self._file_of_digests(one.split).write(f"{one.digest} {row.id}\n")
         if example.label is not False:
             self._file(one.split).write(json_line(row))
             self.found.counts[f"rows_{one.split}"] += 1
             self.found.counts[f"supervised_tokens_{one.split}"] += learnt.supervised
             if one.split == "train":
                 self.found.counts.update(answers_of([learnt]))
-        if self._learns == "pairs" or (self._learns == "labels" and one.split == "train"):
+        if self._learns == "pairs" or learns_labels:
             for line in _lines_of(example, self._learns):
                 self._file_of_pairs(one.split).write(json_line(line))
                 self.found.counts[self._learns if one.split == "train" else f"{self._learns}_{one.split}"] += 1
@@ -256,6 +270,11 @@ class _Work:
             self.splits.append(split)
             self._files[split] = self._opened(self._folder / split_file(split))
         return self._files[split]
+
+    def _file_of_digests(self, split: Split) -> TextIO:
+        if split not in self._digests:
+            self._digests[split] = self._opened(self._folder / row_digests_file(split))
+        return self._digests[split]
 
     def _file_of_pairs(self, split: Split) -> TextIO:
         if split not in self._pairs:

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from schemas.lines import SPLITS, Split
+from schemas.lines import SPLITS, Row, Split
 from schemas.reasons import Reason, shown
 from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
@@ -20,6 +20,18 @@ _UTF_16 = ((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (co
 
 
 @dataclass(frozen=True, slots=True)
+class StoredExample:
+    """What a stored row says."""
+
+    row: Row
+    """The chat with its answer; with the better answer of a pair."""
+    rejected: str | None = None
+    """The worse answer of a pair."""
+    label: bool | None = None
+    """Whether the answer is wanted; None without a label."""
+
+
+@dataclass(frozen=True, slots=True)
 class RawRow:
     """A row as it is stored, or why it cannot be read."""
 
@@ -27,6 +39,10 @@ class RawRow:
     """File and line for a message, for example `train.jsonl line 3`."""
     values: Mapping[str, object]
     fault: RowFault | None = None
+    stored: StoredExample | None = None
+    """What it says, if it is a row of a registered data set."""
+    digest: str | None = None
+    """The digest of such a row as it was given at first."""
 
 
 @dataclass(frozen=True, slots=True)

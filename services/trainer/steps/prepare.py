@@ -22,19 +22,22 @@ from schemas.results import (
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import Context, Stopping
 from services.chassis.storage.digests import file_sha256
+from services.trainer.data.layouts import Learns, RowReading
 from services.trainer.data.prepared import prepare_rows
-from services.trainer.data.sources import read
+from services.trainer.data.sources import Source, read
+from services.trainer.data.stored import read_stored
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of
 from services.trainer.modelling.sharded import refuse_unshareable
 from services.trainer.modelling.teacher import checked_teacher, teacher_digest, teacher_folder
 from services.trainer.steps.base_check import checked_base
-from services.trainer.steps.loading import model_files
+from services.trainer.steps.loading import fetched, model_files
 from services.trainer.steps.made_needs import judge_here
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import LoadedModels, RowSizes, checked_needs
 from services.trainer.steps.prompt_check import PromptCheck, online_of
+from services.trainer.steps.snapshot import facts_for_the_registry, snapshot_digest
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -65,7 +68,7 @@ def prepare(context: Context) -> StepResult:
         generated = Generated()
         if settings.harness is not None:
             generated = store_tasks(context, settings.harness, chat, checked.context_length, folder)
-        source = read(dataset, context.task.cache, context.task.allowed)
+        source, reading = _source(context, settings, settings.learns if learnt else "prompts")
 
         def watch(done: int, of: int) -> None:
             if context.stopping:
@@ -75,6 +78,7 @@ def prepare(context: Context) -> StepResult:
         made = prepare_rows(
             source, dataset, settings.learns if learnt else "prompts", chat, settings.max_length, folder, preferences, watch,
             turns=settings.assistant_turns if settings.learns == "answers" else "last", learnt=learnt, check=prompts,
+            reading=reading,
         )  # fmt: skip
         prompts.refuse()
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
@@ -95,6 +99,7 @@ def prepare(context: Context) -> StepResult:
             "reference": dataset.reference, "sha256": digests, **facts, "max_length": settings.max_length,
             "context_length": checked.context_length, "notes": notes, **metrics,
         }  # fmt: skip
+        facts = facts_for_the_registry(dataset, snapshot_digest(folder, preferences), context.task.requester) | facts
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         outputs = {DATASET: context.store.put(folder)}
         if settings.learns != "answers":
@@ -102,3 +107,11 @@ def prepare(context: Context) -> StepResult:
     for note in (made.reading.words, *notes):
         _LOG.info("%s", note)
     return StepResult(outputs=outputs, metrics=metrics, facts=facts, needs=dict(needs))
+
+
+def _source(context: Context, settings: PrepareSettings, learns: Learns) -> tuple[Source, RowReading | None]:
+    """Return the rows that the job names, or those of the registered data set that it names, with how they were read."""
+    if DATASET not in context.task.inputs:
+        return read(settings.dataset, context.task.cache, context.task.allowed), None
+    preferences = fetched(context, PREFERENCES) if PREFERENCES in context.task.inputs else None
+    return read_stored(settings.dataset, learns, fetched(context, DATASET), preferences)

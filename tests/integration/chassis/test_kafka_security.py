@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.engine import make_url
 
 from schemas.steps import SERVICES
-from schemas.topics import CATALOGUE, DISCARDS, JOBS, MODELS, PROGRESS, REQUESTS, Topic
+from schemas.topics import CATALOGUE, DATASETS, DISCARDS, JOBS, MODELS, PROGRESS, REQUESTS, Topic
 from services.chassis.kafka import topics
 from services.chassis.kafka.cluster import Cluster, Mechanism, Protocol
 from services.chassis.kafka.reach import Unreachable, obstacle
@@ -235,6 +235,7 @@ def rights(service: str, topic: Topic) -> tuple[str, ...]:
 
 _READERS = {
     REQUESTS.name: ("orchestrator",), JOBS.name: SERVICES, PROGRESS.name: ("orchestrator",), MODELS.name: ("registry",),
+    DATASETS.name: ("registry",),
 }  # fmt: skip
 
 

@@ -53,7 +53,10 @@ def test_the_snapshot_holds_every_row_and_counts_what_will_be_supervised(tmp_pat
     assert result.metrics["supervised_tokens_train"] == 2 * len(
         "yes<"
     )  # one token a byte, and the one that ends the answer
-    assert set(result.facts) == {"base_model_sha256", "chat_template_sha256", "dataset_sha256", "dataset_layout"}
+    of_the_registry = {"dataset_name", "snapshot_sha256", "dataset_reference", "requester"}
+    assert set(result.facts) == {
+        "base_model_sha256", "chat_template_sha256", "dataset_sha256", "dataset_layout", *of_the_registry,
+    }  # fmt: skip
 
 
 def test_the_same_data_have_the_same_digest_wherever_they_lie(tmp_path: Path, base: Path) -> None:

@@ -26,7 +26,8 @@ UNSAID = (
     r"^POST /api/v1/training/start$",  # whether steps fit together, and files and models are named that may be read
     r"^POST /api/v1/judgements$",  # whether a judge can be had: its model and host, and the rules that it needs
     r"^POST /api/v1/projections/[a-z]+/rebuild$",  # which tables a projection has
-    r"^GET /api/v1/training\?.*cursor=", r"^GET /api/v1/models\?.*cursor=",  # what a cursor is: only its giver knows
+    r"^GET /api/v1/training\?.*cursor=", r"^GET /api/v1/models\?.*cursor=",
+    r"^GET /api/v1/datasets\?.*cursor=",  # what a cursor is: only its giver knows
     r"^GET /api/v1/models\?.*filter=",  # the grammar of a condition
     r"^PUT /api/v1/models/[^/]+/aliases/[^/]+/policy$",  # that a gate has one of two bounds
     r"^GET /api/v1/dead-letters/[a-z]+\?.*after=",  # how large the numbers in a place are

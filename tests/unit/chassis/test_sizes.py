@@ -72,6 +72,10 @@ MOVED = {
 REQUEST = {**MOVED, "version": NAME, "request": f"{NAME}/{NAME}", "registered_by": f"{NAME}/{NAME}"}
 
 
+DEPLOYED = {"deployment": NAME, "model": NAME, "generation": 10**9, "version": NAME}
+SAID_WHY = {"by": WORST * 85, "reason": WORST * 666}
+
+
 def with_settings(example: EventData, **fields: Any) -> dict[str, Any]:
     return {**example.model_dump(), **fields}
 
@@ -108,10 +112,19 @@ LARGEST: dict[str, dict[str, Any]] = {
     "GatesChecked": {**MOVED, "version": NAME, "holder": NAME, "check": NAME, "gates": (SAID,) * GATES_AT_MOST},
     "AliasPolicySet": {**MOVED, "policy": {"gates": (GATE,) * GATES_AT_MOST}},
     "AliasRefused": {"model": NAME, "alias": NAME, "version": NAME, "by": WORST * 85, "reasons": REASONS},
+    "DatasetRegistered": {
+        "dataset": NAME, "artifact": ARTIFACT, "preferences": ARTIFACT, "metrics": RESULT.metrics, "reference": WORST * 666,
+        "source": WORST * 166, "licence": WORST * 33, "layout": WORST * 666, "notes": WORST * 666, "registered_by": WORST * 85, **ABOUT,
+    },
     "VersionDescribed": {
         "model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "description": WORST * 666,
         "tags": {f"{'t' * 120}{number}": WORST * 85 for number in range(TAGS_AT_MOST)},
     },
+    "DeploymentRequested": {**DEPLOYED, **SAID_WHY, "artifact": ARTIFACT, "kind": NAME, "base_model": WORST * 666, "alias": NAME},
+    "DeploymentReady": {**DEPLOYED, "previous": NAME},
+    "DeploymentDegraded": {**DEPLOYED, "reason": NAME, "message": WORST * 666},
+    "DeploymentRolledBack": {**DEPLOYED, **SAID_WHY, "to_version": NAME, "reason": NAME, "message": WORST * 666},
+    "DeploymentRetired": {**DEPLOYED, **SAID_WHY},
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""
 

@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.artifacts import ArtifactRef
+from schemas.deployments import Rollout
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
 from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
 from schemas.models import AliasMoved, AliasPolicySet, Lineage, ModelPromoted, ModelRegistered, PromotionRequested
 from schemas.steps import RegisterSettings
-from schemas.topics import JOBS, MODELS, TOPIC_OF
+from schemas.topics import DATASETS, JOBS, MODELS, TOPIC_OF
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
@@ -25,6 +26,8 @@ from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
 from services.registry.domain.approving import decline, waiting_for
+from services.registry.domain.deployments.deciding import DeploymentRefused, observed, request, retire, retry, roll_back
+from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 from services.registry.domain.describing import describe
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.policies import set_policy
@@ -33,9 +36,12 @@ from services.registry.domain.registering import VersionRefused, further_rows, r
 from services.registry.domain.requests import APPROVED, DECLINED, SUPERSEDED, WAITING, PromotionRequestState
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
 from tests.audit import record
+from tests.deployments import failing, serving, wish
 from tests.explored import examples
-from tests.steps import an_event, cancel, request
+from tests.steps import an_event, cancel
+from tests.steps import request as step_request
 
+DEPLOYMENTS = ("one", "two")
 MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS, ALIASES = ("a", "b"), 5, 2, ("production", "candidate")
 POLICIES = (
     None,
@@ -54,7 +60,7 @@ class World:
 
     def __init__(self, chance: random.Random) -> None:
         self.chance, self.domain, self.rows = chance, RegistryDomain(), dict[Ref, AggregateRow]()
-        self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: []}
+        self.log: dict[str, list[Event]] = {JOBS.name: [], MODELS.name: [], DATASETS.name: []}
         self.read = Counter[str]()
         self.outbox: list[Event] = []
         self.working: dict[Ref, Event] = {}
@@ -79,6 +85,9 @@ class World:
                 self.move,
                 self.answer,
                 self.describe,
+                self.prepare,
+                self.deploy,
+                self.deploy,
             )
         )
         turn()
@@ -87,7 +96,7 @@ class World:
         """The orchestrator asks for an attempt, each once."""
         job, attempt = f"job-{self.chance.randrange(JOBS_IN_ALL)}", self.chance.randint(1, ATTEMPTS)
         model = MODEL_NAMES[int(job[-1]) % 2]
-        asked = request(
+        asked = step_request(
             job, "register", attempt, kind="register",
             settings=RegisterSettings(base_model="base", model=model, version=self.chance.choice((None, None, None, "0.7.0"))),
             inputs={"adapter": ArtifactRef(uri="/a", sha256="a" * 64, size=1)},
@@ -98,6 +107,17 @@ class World:
             if isinstance(event.data, StepRequested)
         ):
             self.log[JOBS.name].append(an_event(asked, seconds=next(self.seconds)))
+
+    def prepare(self) -> None:
+        """A trainer stored rows of one of two data sets, under one of two names; its clock may be behind."""
+        facts = {"dataset_name": self.chance.choice("ab"), "snapshot_sha256": self.chance.choice("12") * 64}
+        result = StepResult(
+            outputs={"dataset": ArtifactRef(uri="/a", sha256="a" * 64, size=1)}, facts={**facts, "dataset_sha256": "d" * 64}
+        )
+        job = f"job-{self.chance.randrange(JOBS_IN_ALL)}"
+        told = StepCompleted(job_id=job, step="prepare", attempt=1, kind="prepare", result=result)
+        late = next(self.seconds) - self.chance.randrange(60)
+        self.log[JOBS.name].append(an_event(told, "neuroweaver/trainer", seconds=late, subject=job))
 
     def give_up(self) -> None:
         """The orchestrator closes an attempt that it asked for, each once."""
@@ -221,6 +241,28 @@ class World:
                 unit.apply(told)
                 self.outbox += unit.emitted
 
+    def deploy(self) -> None:
+        """A person changes a deployment, a driver is observed, or time passes."""
+        name = self.chance.choice(DEPLOYMENTS)
+        unit = self.unit(deployment_ref(name))
+        state = unit.states[deployment_ref(name)]
+        assert isinstance(state, DeploymentState)
+        slots = {
+            slot_of(one): self.chance.choice((serving(one), failing("Unloadable", 60))) for one in state.slots(unit.now)
+        }
+        wanted = wish(
+            self.chance.choice(("1.0.0", "2.0.0")), deployment=name, rollout=Rollout(deadline_seconds=5, bake_seconds=5)
+        )
+        turns = (
+            lambda: request(state, wanted), lambda: observed(state, slots, unit.now), lambda: observed(state, slots, unit.now),
+            lambda: self.domain.decide(deployment_ref(name), unit.states, unit.now), lambda: retry(state, "a person", "r"),
+            lambda: roll_back(state, "a person", "r", unit.now), lambda: retire(state, "a person", ""),
+        )  # fmt: skip
+        with suppress(DeploymentRefused):
+            if (decided := self.chance.choice(turns)()) is not None:
+                unit.apply(decided)
+        self.outbox += unit.emitted
+
     def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
         made = (row.state.registered for row in self.rows.values() if isinstance(row.state, RegistrationState))
         found = next(one for one in made if one and (one.model, one.version) == (model.key, version))
@@ -300,14 +342,15 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
         world.step()
     world.settle()
     numbers: dict[str, list[int | None]] = {}
-    for event in (*world.log[JOBS.name], *world.log[MODELS.name]):
+    for event in (*world.log[JOBS.name], *world.log[MODELS.name], *world.log[DATASETS.name]):
         if event.source == world.domain.source:
             numbers.setdefault(event.subject, []).append(event.sequence)
     assert all(given == list(range(1, len(given) + 1)) for given in numbers.values())
     made = [event.data for event in world.log[MODELS.name] if isinstance(event.data, ModelRegistered)]
     assert max(Counter((data.model, data.version) for data in made).values(), default=1) == 1
     assert max(Counter(data.lineage.job_id for data in made).values(), default=1) == 1
-    ended = Counter(event.subject for event in world.log[JOBS.name] if event.type in OUTCOMES)
+    ours = (event for event in world.log[JOBS.name] if event.source == world.domain.source)
+    ended = Counter(event.subject for event in ours if event.type in OUTCOMES)
     assert max(ended.values(), default=1) == 1
     states = [row.state for row in world.rows.values()]
     known = {
@@ -315,6 +358,8 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
         for state in states
         if isinstance(state, RegistrationState) and state.registered
     }
+    sets = Counter(event.subject for event in world.log[DATASETS.name])
+    assert max(sets.values(), default=1) == 1
     moved = [event.data for event in world.log[MODELS.name] if isinstance(event.data, AliasMoved)]
     assert {(data.model, data.version) for data in moved} <= known
 
@@ -357,7 +402,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
     seen, ended = Counter[str](), set[str]()
     for seed in range(60):
         world = World(random.Random(seed))
-        for _ in range(150):
+        for _ in range(180):
             world.step()
         world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
@@ -371,6 +416,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "StepCancelled",
         "StepFailed",
         "ModelRegistered",
+        "DatasetRegistered",
     }
     moves = {
         "ModelPromoted",
@@ -383,6 +429,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "PromotionRequested",
         "PromotionDeclined",
     }
-    assert wanted_types | moves <= set(seen)
+    deployments = {f"Deployment{what}" for what in ("Requested", "Ready", "Degraded", "RolledBack", "Retired")}
+    assert wanted_types | moves | deployments <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]
     assert ended >= {WAITING, APPROVED, DECLINED, SUPERSEDED}

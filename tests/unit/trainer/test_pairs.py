@@ -8,8 +8,8 @@ import pytest
 from schemas.recipes.dataset import DatasetSettings
 from services.trainer.data.columns import RowFault
 from services.trainer.data.layouts import reading_of
-from services.trainer.data.mapping import StoredExample, example_of
-from services.trainer.data.raw import RawRow
+from services.trainer.data.mapping import example_of
+from services.trainer.data.raw import RawRow, StoredExample
 
 USER, GOOD, BAD = (
     {"role": r, "content": c} for r, c in (("user", "Open?"), ("assistant", "Until six."), ("assistant", "No."))

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from schemas.lines import Message, Row
-from services.trainer.data.mapping import StoredExample
 from services.trainer.data.prepared import said
+from services.trainer.data.raw import StoredExample
 from services.trainer.data.sameness import Sameness, SeenRows
 
 

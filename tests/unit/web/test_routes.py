@@ -14,14 +14,14 @@ from schemas.steps import SERVICES
 from services.chassis.process.metrics import REGISTRY
 from services.chassis.serving.http import application
 from services.chassis.serving.paging import make_cursor, moment, read_cursor
-from services.chassis.serving.problem import Problem
+from services.chassis.serving.problem import OPENAI, Problem
 from services.chassis.serving.web.parameters import Cursor
 from services.cli.serve import build, settings_of
 from services.orchestrator.domain.validation import Examined, RejectedRequest, examine
 from tests.unit.web.asking import JSON, NOWHERE, all_services, ask, problem
 
 PATHS = all_services().openapi()["paths"]
-READS = [path.removeprefix("/api/v1") for path, found in PATHS.items() if "get" in found]
+READS = [path.removeprefix("/api/v1") for path, found in PATHS.items() if "get" in found and not path.startswith(OPENAI)]
 
 
 def test_the_readme_names_every_route() -> None:
@@ -55,6 +55,29 @@ async def test_a_parameter_that_a_route_does_not_know_is_refused_and_the_known_a
     assert said["reasons"][0]["field"] == "query.stauts"
     if path == "/training":
         assert said["reasons"][0]["remedy"] == "did you mean status? known are status, requester, model, limit, cursor"
+
+
+@pytest.mark.parametrize(
+    ("content", "headers", "status", "field"),
+    [
+        (b'{"model": "m", "messages": []}', JSON, 422, "messages"),
+        (b'{"messages": [{"role": "user"}]}', JSON, 422, "model"),
+        (b'{"model": "a b", "messages": [{"role": "user"}]}', JSON, 422, "model"),
+        (b'{"model": "m", "model": "n"}', JSON, 422, "model"),
+        (b'{"model": "m", "messages": [{}], "stream": "no"}', JSON, 422, "stream"),
+        (b"[" * 9, JSON, 422, "(request)"),
+        (b"{}", {"content-type": "text/plain"}, 415, None),
+        (b" " * 2**20 + b"{}", JSON, 413, None),
+    ],
+)
+async def test_clients_of_openai_get_refusals_in_their_shape(
+    content: bytes, headers: dict[str, str], status: int, field: str | None
+) -> None:
+    answer = await ask("POST", "/v1/chat/completions", content=content, headers=headers, below="")
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert (error["type"], error["param"]) == ("invalid_request_error", field)
+    assert error["message"]
 
 
 async def test_the_end_of_a_line_hides_no_parameter() -> None:
@@ -137,7 +160,8 @@ def test_every_refusal_is_documented_as_what_it_is() -> None:
             assert {"421", "422", "500", "503"} <= refusals.keys()
             assert method == "get" or {"403", "413", "415"} <= refusals.keys()
             for status, answer in refusals.items():
-                kinds = ["application/json" if (status, path[7:14]) == ("503", "/health") else "application/problem+json"]
+                plain = path.startswith(OPENAI) or (status, path[7:14]) == ("503", "/health")
+                kinds = ["application/json" if plain else "application/problem+json"]
                 assert list(answer["content"]) == kinds or path.endswith(("/health", "/health/detailed")), (path, status)
     assert "HTTPValidationError" not in document["components"]["schemas"]
 

@@ -1,0 +1,124 @@
+"""`neuroweaver deployments`: list, show, create and retire deployments, and let them go back or try again."""
+
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from services.cli.aliases import By, Json, Why, who
+from services.cli.commands import Commands
+from services.cli.edge import Edge, RequestRefused
+from services.cli.job_refusal import refused
+from services.cli.output import print_json, print_pairs, print_table, say
+from services.cli.settings import CliSettings
+from services.cli.stack import http_address
+from services.registry.deploying.views import DeploymentList, DeploymentView
+
+app = Commands()
+
+Name = Annotated[str, typer.Argument(help="Name of the deployment.", metavar="NAME")]
+Generation = Annotated[
+    int | None,
+    typer.Option(
+        help="Refuse if the deployment has got another wish since this one, which `show` shows.", metavar="NUMBER"
+    ),
+]
+
+
+@app.command("list", example="neuroweaver deployments list")
+def list_deployments(json: Json = False) -> None:
+    """List the deployments that somebody wants, and how they are."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        found = edge.get(DeploymentList, "/deployments")
+    if json:
+        print_json(found)
+        return
+    rows = [
+        (one.name, one.model, one.version or "", one.target.version if one.target else "", _status(one))
+        for one in found.items
+    ]
+    print_table(("deployment", "model", "serves", "rolls out", "ready"), rows)
+    if not rows:
+        say("None: `neuroweaver deployments create` deploys a version.")
+
+
+@app.command(example="neuroweaver deployments show support")
+def show(name: Name, json: Json = False) -> None:
+    """Show what a deployment serves, how it is, and what happened. Exit code 4 when there is none."""
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        view = edge.get(DeploymentView, _path(name))
+    _print(view, json)
+
+
+@app.command(example="neuroweaver deployments create support support-router@production --follow")
+def create(
+    name: Name,
+    model: Annotated[str, typer.Argument(help="The version; it is pinned.", metavar="MODEL[@VERSION|@ALIAS]")],
+    follow: Annotated[bool, typer.Option("--follow", help="Roll out every later move of the alias, too.")] = False,
+    deadline: Annotated[float | None, typer.Option(help="Seconds until a version that is not ready is given up.")] = None,
+    bake: Annotated[float | None, typer.Option(help="Seconds for which the version before is kept warm.")] = None,
+    generation: Generation = None,
+    reason: Why = "",
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Deploy a version, in a new deployment or in one that there is. Exit code 1 when it is refused, 4 for no such version."""
+    times = {"deadline_seconds": deadline, "bake_seconds": bake}
+    rollout = {name: seconds for name, seconds in times.items() if seconds is not None}
+    body = {"name": name, "model": model, "follow": follow, "rollout": rollout, "by": who(by), "reason": reason}
+    headers = {} if generation is None else {"If-Match": f'"{generation}"'}
+    _change(json, lambda edge: edge.post(DeploymentView, "/deployments", body, headers))
+
+
+@app.command(example='neuroweaver deployments retire support --reason "Nobody asks it."')
+def retire(name: Name, reason: Why = "", by: By = None, json: Json = False) -> None:
+    """Retire a deployment. Exit code 1 when it is retired, 4 when there is none."""
+    _change(json, lambda edge: edge.delete(DeploymentView, _path(name), by=who(by), reason=reason))
+
+
+@app.command(example='neuroweaver deployments rollback support --reason "Its answers are empty."')
+def rollback(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
+    """Give up what is rolled out, or return to the version before. Exit code 1 when there is none that is warm."""
+    _change(json, lambda edge: edge.post(DeploymentView, f"{_path(name)}/rollback", {"by": who(by), "reason": reason}))
+
+
+@app.command(example='neuroweaver deployments retry support --reason "The disk is repaired."')
+def retry(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
+    """Try again what was given up. Exit code 1 when nothing was."""
+    _change(json, lambda edge: edge.post(DeploymentView, f"{_path(name)}/retry", {"by": who(by), "reason": reason}))
+
+
+def _change(json: bool, send: Callable[[Edge], DeploymentView]) -> None:
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        try:
+            view = send(edge)
+        except RequestRefused as refusal:
+            refused(refusal, json)
+    _print(view, json)
+
+
+def _print(view: DeploymentView, json: bool) -> None:
+    if json:
+        print_json(view)
+        return
+    pairs = [
+        ("deployment", view.name), ("model", view.model), ("serves", view.version), ("generation", view.generation),
+        ("rolls out", view.target and view.target.version), ("warm", view.warm and view.warm.version),
+        *((one.type.lower(), f"{one.status}, {one.reason}{f': {one.message}' if one.message else ''}") for one in view.conditions),
+    ]  # fmt: skip
+    print_pairs(tuple(pairs))
+    rows = [
+        (f"{one.at.astimezone():%Y-%m-%d %H:%M:%S}", one.event, one.version, one.by or "", one.reason)
+        for one in view.history
+    ]
+    print_table(("at", "event", "version", "by", "reason"), rows, least=("reason", "at"))
+
+
+def _status(view: DeploymentView) -> str:
+    ready = next(one for one in view.conditions if one.type == "Ready")
+    return ready.status if ready.status == "True" else f"{ready.status}, {ready.reason}"
+
+
+def _path(name: str) -> str:
+    return f"/deployments/{quote(name, safe='')}"

@@ -1,0 +1,144 @@
+"""Knows which server answers for a name: a table in memory, which follows the rows within half a second.
+
+The table is read again at once when a deployment changes, and by a request whose server cannot be reached. While the database is away
+callers are led by the last one.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from schemas.deployments import DeploymentRequested
+from services.chassis.postgres.notifications import Notifications
+from services.chassis.process.logging import get_logger
+from services.chassis.process.repeated_failures import FailureLog
+from services.chassis.serving.problem import Problem
+from services.chassis.serving.reads import Reads
+from services.registry.calling import metrics, statements
+from services.registry.deploying.statements import CHANNEL
+from services.registry.deploying.waking import until_woken
+from services.registry.domain.deployments.state import DeploymentState, slot_of
+
+_log = get_logger(__name__)
+_POLL_SECONDS = 0.5
+
+
+class Server(NamedTuple):
+    """A server that answers for a version of a deployment."""
+
+    deployment: str
+    generation: int
+    served: str
+    """`model@version`: what it calls the version."""
+    address: str
+    headers: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """Which servers answer for which name."""
+
+    deployments: Mapping[str, tuple[Server, ...]]
+    """By deployment, the best first; none if nothing is ready."""
+    waiting: frozenset[str]
+    """Deployments that have served callers, so that it is worth to wait until they do again."""
+    versions: Mapping[str, tuple[Server, ...]]
+    """By `model@version`."""
+    aliases: Mapping[str, str]
+    """`model@version` by `model@alias`, of models that are deployed."""
+
+    @classmethod
+    def of(cls, rows: Iterator[Any]) -> "RoutingTable":
+        """Return the table of the rows of `statements.ROUTES`."""
+        deployments, versions = dict[str, tuple[Server, ...]](), dict[str, tuple[Server, ...]]()
+        waiting, aliases = set[str](), dict[str, str]()
+        for name, text, now, named, ready in rows:
+            state = DeploymentState.stored(text)
+            slots = json.loads(ready)
+            serving = (state.active, state.returns_to(now))
+            deployments[name] = tuple(_servers(serving, slots))
+            if state.active is not None and state.trouble is None:
+                waiting.add(name)
+            for server in _servers((*serving, state.target), slots):
+                versions[server.served] = (*versions.get(server.served, ()), server)
+            if state.wish is not None:
+                model = state.wish.model
+                aliases |= {f"{model}@{alias}": f"{model}@{version}" for alias, version in json.loads(named).items()}
+        return cls(deployments, frozenset(waiting), versions, aliases)
+
+    def find(self, name: str) -> Server | None:
+        """Return the server for a deployment, `model@alias` or `model@version`; None if it is not ready but was, and soon will be.
+
+        Raises a 404 Problem for a name that nothing serves, 503 for a deployment that is not ready.
+        """
+        if name in self.deployments:
+            found = self.deployments[name]
+            if not found and name not in self.waiting:
+                raise _not_ready(name)
+        else:
+            found = self.versions.get(self.aliases.get(name, name), ())
+            if not found:
+                raise _unknown(name)
+        return found[0] if found else None
+
+    def names(self) -> Mapping[str, str]:
+        """Return every name that is answered, with the deployment that answers."""
+        served = {name: servers[0].deployment for name, servers in self.versions.items()}
+        aliased = {alias: served[version] for alias, version in self.aliases.items() if version in served}
+        return {**{name: name for name, servers in self.deployments.items() if servers}, **aliased, **served}
+
+
+def _servers(wishes: tuple[DeploymentRequested | None, ...], slots: Mapping[str, Any]) -> Iterator[Server]:
+    for wish in wishes:
+        slot = None if wish is None else slots.get(slot_of(wish))
+        if wish is None or slot is None:
+            continue
+        served = f"{wish.model}@{wish.version}"
+        if (slot["served"], slot["sha256"]) == (served, wish.artifact.sha256):
+            headers = tuple((name, value) for name, value in slot["headers"])
+            yield Server(wish.deployment, wish.generation, served, slot["address"], headers)
+
+
+@dataclass
+class Routing:
+    """The routing table of one process."""
+
+    reads: Reads
+    notifications: Notifications
+    table: RoutingTable = field(default_factory=lambda: RoutingTable({}, frozenset(), {}, {}))
+    _reading: "asyncio.Task[None] | None" = None
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Keep the table up to date until `stop`."""
+        failures = FailureLog(_log)
+        with self.notifications.subscribe(CHANNEL) as woken:
+            while not stop.is_set():
+                try:
+                    await self.refresh()
+                    failures.recovered()
+                except Exception as error:
+                    failures.failed("callers are led by the last table", error)
+                await until_woken(woken, stop, _POLL_SECONDS)
+
+    async def refresh(self) -> None:
+        """Read the table now; who asks meanwhile waits for the same reading. Raises the errors of the database."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _read(self) -> None:
+        before = self.table
+        self.table = RoutingTable.of(iter(await self.reads.rows(statements.ROUTES)))
+        metrics.forget(before.deployments.keys() - self.table.deployments.keys())
+
+
+def _unknown(name: str) -> Problem:
+    detail = f"nothing serves the model {name!r}; GET /v1/models lists what is served, and POST /api/v1/deployments deploys a version"
+    return Problem(404, "Model not found", detail)
+
+
+def _not_ready(name: str) -> Problem:
+    detail = f"deployment {name!r} is not ready; GET /api/v1/deployments/{name} says why"
+    return Problem(503, "Not ready", detail, headers={"Retry-After": "2"})

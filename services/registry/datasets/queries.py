@@ -1,0 +1,81 @@
+"""Reads data sets: one statement per response; it sees committed rows and takes no locks."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from pydantic import Field
+
+from schemas.base import Frozen, Name
+from schemas.datasets import DatasetRegistered
+from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.reads import Reads
+from services.chassis.serving.web.parameters import Cursor, LongText, Text
+from services.registry.datasets import statements
+
+_LISTING = Listing("item", "dataset", "registered_at", "key", statements.FILTERS)
+_MADE_FROM = Listing(*statements.MADE_FROM)
+
+
+class StoredDataset(NamedTuple):
+    """One version of a data set as stored in its row, not decoded."""
+
+    registered: str
+    registered_at: datetime
+
+    @property
+    def made(self) -> DatasetRegistered:
+        """The registration."""
+        return DatasetRegistered.model_validate_json(self.registered)
+
+
+class DatasetsAsked(Frozen):
+    """The query of a list of data sets; a filter that is None does not filter."""
+
+    name: Name | None = Field(default=None, description="Only versions of the data set with this name.")
+    licence: Text | None = Field(default=None, description="Only data sets with this licence.")
+    job_id: Text | None = Field(default=None, description="Only data sets that this job registered.")
+    registered_by: LongText | None = Field(default=None, description="Only data sets of jobs of this requester.")
+    limit: int = Field(default=50, ge=1, le=200, description="The most data sets on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
+
+    @property
+    def filters(self) -> dict[str, str | None]:
+        """The filters that a cursor of this list is bound to."""
+        return {name: getattr(self, name) for name in statements.FILTERS}
+
+
+class MadeFromAsked(Frozen):
+    """The query of a list of the versions made from a data set."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
+    cursor: Cursor | None = Field(default=None, description="`next` of the previous page of the same data set.")
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetQueries:
+    """Reads of one service's database."""
+
+    reads: Reads
+
+    async def called(self, name: str, digest: str) -> list[StoredDataset]:
+        """Return the data sets of a name whose digest begins with `digest`, the newest one for an empty digest; two at most."""
+        rows = await (
+            self.reads.rows(statements.CALLED, name, digest) if digest else self.reads.rows(statements.NEWEST_DATASET, name)
+        )
+        return [StoredDataset(*row) for row in rows]
+
+    async def known(self, name: str, most: int) -> list[str]:
+        """Return the digests of a name that were registered last."""
+        return [row[0] for row in await self.reads.rows(statements.KNOWN, name, most)]
+
+    async def page(self, asked: DatasetsAsked) -> Page:
+        """Return one page of data sets, newest first. Raises a 422 Problem for a cursor of another list."""
+        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)
+
+    async def made_from(self, name: str, sha256: str | None, asked: MadeFromAsked) -> Page:
+        """Return one page of the versions made from the rows of one version of a data set, or of all where `sha256` is None."""
+        filters = {"name": name} if sha256 is None else {"sha256": sha256}
+        return await _MADE_FROM.page(self.reads, filters, asked.limit, asked.cursor)

@@ -1,0 +1,32 @@
+"""Finds the registered data set that a job names, and says where its rows are stored. A registered data set never changes."""
+
+from schemas.artifacts import ArtifactRef
+from schemas.datasets import PREFIX_AT_LEAST, DatasetRegistered
+from schemas.reasons import first_of
+from schemas.results import DATASET, PREFERENCES
+from services.registry.datasets.queries import DatasetQueries
+from services.registry.unresolved import Unresolved
+
+_NAMED = 5
+
+
+async def named_dataset(queries: DatasetQueries, reference: str) -> DatasetRegistered:
+    """Return the data set that `reference`, `name@digest`, names. Raises Unresolved if there is none or more than one."""
+    name, _, digest = reference.partition("@")
+    found = await queries.called(name, digest.lower())
+    if len(found) == 1:
+        return found[0].made
+    known = [sha256[:PREFIX_AT_LEAST] for sha256 in await queries.known(name, _NAMED + 1)]
+    if found:
+        raise Unresolved(reference, f"several versions of the data set {name} begin so", "write more digits of its digest")
+    if known:
+        message = f"the data set {name} has no version whose digest begins so"
+        raise Unresolved(reference, message, f"name one of {first_of(known, _NAMED)}")
+    remedy = "neuroweaver datasets list shows the names; write ./ before a path, and owner/name@revision for the hub"
+    raise Unresolved(reference, f"no data set is registered as {name}", remedy)
+
+
+def artifacts_of(made: DatasetRegistered) -> dict[str, ArtifactRef]:
+    """Return the artifacts that a data set consists of, by the name of the input that they become."""
+    pairs = {} if made.preferences is None else {PREFERENCES: made.preferences}
+    return {DATASET: made.artifact, **pairs}

@@ -1,0 +1,182 @@
+"""Brings what a driver serves to what deployments want, and tells what it sees as own events.
+
+One process of the registry reconciles, by an advisory lock; its passes look only at rows and at what the driver observes now, so that
+a restart, a rebuild or an outage of the database leaves nothing to remember. While the database is away, what is served stays served.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from schemas.deployments import DeploymentRequested
+from services.chassis.kernel.aggregate import Decision
+from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.process.logging import get_logger
+from services.chassis.process.repeated_failures import FailureLog
+from services.chassis.process.transient import Backoff, wait_or_stop
+from services.chassis.serving.runtime import Runtime
+from services.registry.deploying import statements
+from services.registry.deploying.driver import Driver, Target
+from services.registry.deploying.slots import Place, SlotRow, checked, values_of
+from services.registry.deploying.waking import until_woken
+from services.registry.domain.deployments.deciding import Seen, observed, trouble
+from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
+
+_log = get_logger(__name__)
+_LOCK = 7_253_011
+_POLL_SECONDS = 0.5
+_STANDBY_SECONDS = 1.0
+_DRIVER_SECONDS = 5.0
+"""A driver that does not answer for this long says nothing: what is known of its slots becomes old."""
+DRAIN_SECONDS = 30.0
+"""How long a slot that is no longer wanted may finish what it has begun to answer."""
+
+
+class _Wanted(NamedTuple):
+    """What the rows say at a moment."""
+
+    deployments: Mapping[str, DeploymentState]
+    now: datetime
+
+    def places(self) -> Mapping[Place, DeploymentRequested]:
+        """Return the wish of every slot that has to be served."""
+        return {(name, slot_of(wish)): wish for name, state in self.deployments.items() for wish in state.slots(self.now)}
+
+
+@dataclass
+class Reconciler:
+    """The reconciler of one process and its driver. `follow` makes the next generation of a deployment whose alias has moved."""
+
+    runtime: Runtime
+    driver_of: Callable[[], Driver]
+    follow: Callable[[str], Awaitable[None]]
+    _tries: "_Tries" = field(default_factory=lambda: _Tries())
+    _unready: dict[Place, float] = field(default_factory=dict)
+    """Since when a slot does not serve what it should, on the clock of this process."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Reconcile until `stop`, then end what is served."""
+        driver, backoff, failures = self.driver_of(), Backoff(), FailureLog(_log)
+        try:
+            with self.runtime.notifications.subscribe(statements.CHANNEL) as woken:
+                while not stop.is_set():
+                    try:
+                        async with exclusive(self.runtime.engine) as session:
+                            if await self._await_turn(session, driver, stop):
+                                while not stop.is_set():
+                                    await self.once(session, driver)
+                                    backoff.reset()
+                                    failures.recovered()
+                                    await until_woken(woken, stop, _POLL_SECONDS)
+                    except Exception as error:
+                        failures.failed("deployments could not be reconciled", error)
+                        await wait_or_stop(stop, backoff.next())
+        finally:
+            await driver.close()
+
+    async def _await_turn(self, session: Exclusive, driver: Driver, stop: asyncio.Event) -> bool:
+        """Wait for the lock; False if `stop` is set first. While another process has it, this one serves nothing."""
+        while not await session.take(_LOCK):
+            await self._remove(driver, checked(await driver.observed(), datetime.now(UTC)).values())
+            if await wait_or_stop(stop, _STANDBY_SECONDS):
+                return False
+        return True
+
+    async def once(self, session: Exclusive, driver: Driver) -> None:
+        """Compare once and act. Raises the errors of the database, and those of a driver that fails or does not answer."""
+        wanted = await _read(session)
+        places = wanted.places()
+        async with asyncio.timeout(_DRIVER_SECONDS):
+            seen = checked(await driver.observed(), wanted.now)
+            await self._serve(driver, places, seen)
+            await self._remove(driver, (row for place, row in seen.items() if place not in places))
+        for place, wish in places.items():
+            seen.setdefault(place, SlotRow.missing(place[0], wish, wanted.now))
+        await session.execute(statements.OBSERVED, values_of(list(seen.values())))
+        await self._decide(wanted, self._watched(places, seen))
+        for (name,) in await session.execute(statements.FOLLOWERS):
+            await self.follow(name)
+
+    async def _serve(
+        self, driver: Driver, places: Mapping[Place, DeploymentRequested], seen: Mapping[Place, SlotRow]
+    ) -> None:
+        self._tries.only(places)
+        for place, wish in places.items():
+            failed = place in seen and seen[place].state == "failed"
+            if self._tries.may(place, failed):
+                await driver.ensure(_target(wish))
+
+    async def _remove(self, driver: Driver, rows: Iterable[SlotRow]) -> None:
+        for row in rows:
+            if row.state != "draining":
+                await driver.remove(row.deployment, row.slot, DRAIN_SECONDS)
+
+    def _watched(self, places: Mapping[Place, DeploymentRequested], rows: Mapping[Place, SlotRow]) -> Mapping[Place, Seen]:
+        """Return what is seen of each wanted slot, and for how long it has not served."""
+        clock, before, self._unready = time.monotonic(), self._unready, {}
+        watched = {}
+        for place, wish in places.items():
+            if trouble(wish, rows[place].seen(0)) is not None:
+                self._unready[place] = before.get(place, clock)
+            watched[place] = rows[place].seen(clock - self._unready.get(place, clock))
+        return watched
+
+    async def _decide(self, wanted: _Wanted, watched: Mapping[Place, Seen]) -> None:
+        for name, state in wanted.deployments.items():
+            slots = {slot: seen for (deployment, slot), seen in watched.items() if deployment == name}
+            if observed(state, slots, wanted.now) is None:
+                continue
+            async with self.runtime.transact([deployment_ref(name)]) as command:
+                current = command.unit.states[deployment_ref(name)]
+                assert isinstance(current, DeploymentState)
+                if decision := observed(current, slots, command.unit.now):
+                    command.unit.apply(decision)
+                    _note(decision)
+                    await command.connection.execute(statements.NOTIFY, {"name": name})
+
+
+class _Tries:
+    """When a slot that failed is tried again: after a while that doubles."""
+
+    def __init__(self) -> None:
+        self._backoffs: dict[Place, Backoff] = {}
+        self._after: dict[Place, float] = {}
+
+    def only(self, places: Iterable[Place]) -> None:
+        """Forget the slots that nobody wants."""
+        for place in self._backoffs.keys() - set(places):
+            del self._backoffs[place], self._after[place]
+
+    def may(self, place: Place, failed: bool) -> bool:
+        """Return whether the driver is asked for the slot now."""
+        if not failed:
+            self._backoffs.pop(place, None)
+            self._after.pop(place, None)
+            return True
+        clock = time.monotonic()
+        if clock < self._after.get(place, 0.0):
+            return False
+        backoff = self._backoffs.setdefault(place, Backoff(5.0, 120.0))
+        self._after[place] = clock + backoff.next()
+        return True
+
+
+async def _read(session: Exclusive) -> _Wanted:
+    rows: list[Any] = list(await session.execute(statements.OPEN))
+    now = rows[0][2].astimezone(UTC) if rows else datetime.now(UTC)
+    return _Wanted({key: DeploymentState.stored(state) for key, state, _ in rows}, now)
+
+
+def _target(wish: DeploymentRequested) -> Target:
+    return Target(
+        deployment=wish.deployment, slot=slot_of(wish), model=wish.model, version=wish.version, artifact=wish.artifact,
+        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256,
+    )  # fmt: skip
+
+
+def _note(decision: Decision) -> None:
+    told = decision.data.model_dump(include={"deployment", "version", "generation", "reason", "message"})
+    _log.info("a deployment changed", event_type=decision.data.type_name(), **told)

@@ -1,0 +1,55 @@
+"""Holds the SQL of deployments: what the reconciler compares, what a driver observed, and where callers are led.
+
+What a driver observed is operational: no rebuild changes it, and no event has it. Its times are those of the database's clock.
+"""
+
+from sqlalchemy import text
+
+CHANNEL = "deployments"
+"""NOTIFY channel; payloads are names of deployments whose wish or state changed."""
+
+OPEN = text("SELECT key, CAST(state - 'history' AS text), clock_timestamp() FROM deployment WHERE open ORDER BY key")
+"""Reads every deployment that somebody wants, and the time."""
+
+FOLLOWERS = text(
+    """SELECT d.key FROM deployment d JOIN model m ON m.key = d.model
+       WHERE d.open AND d.state #> '{wish,follow}' = 'true'
+         AND m.aliases ->> (d.state #>> '{wish,alias}') <> d.state #>> '{wish,version}' ORDER BY d.key"""
+)
+"""Finds the deployments whose alias names another version than they want. An alias that was removed leaves them as they are."""
+
+OBSERVED = text(
+    """WITH seen AS (
+           SELECT * FROM unnest(CAST(:deployments AS text[]), CAST(:slots AS text[]), CAST(:served AS text[]),
+               CAST(:digests AS text[]), CAST(:states AS text[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
+               CAST(:addresses AS text[]), CAST(:headers AS text[]), CAST(:since AS timestamptz[]))
+           AS s(deployment, slot, served, sha256, state, reason, message, address, headers, since)),
+       gone AS (DELETE FROM deployment_slot old WHERE NOT EXISTS (
+           SELECT FROM seen WHERE (seen.deployment, seen.slot) = (old.deployment, old.slot)))
+       INSERT INTO deployment_slot
+           (deployment, slot, served, sha256, state, reason, message, address, headers, since, observed_at)
+       SELECT deployment, slot, served, sha256, state, reason, message, address, CAST(headers AS jsonb), since,
+              clock_timestamp() FROM seen
+       ON CONFLICT (deployment, slot) DO UPDATE SET served = EXCLUDED.served, sha256 = EXCLUDED.sha256,
+           state = EXCLUDED.state, reason = EXCLUDED.reason, message = EXCLUDED.message, address = EXCLUDED.address,
+           headers = EXCLUDED.headers, since = EXCLUDED.since, observed_at = EXCLUDED.observed_at"""
+)
+"""Replaces what was observed of all slots."""
+
+NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :name)")
+"""Wakes the reconciler and those who lead callers when the transaction commits."""
+
+_SLOTS = """coalesce((SELECT json_agg(json_build_object('slot', slot, 'served', served, 'sha256', sha256, 'state', state,
+       'reason', reason, 'message', message, 'since', since, 'observed_at', observed_at) ORDER BY slot)
+       FROM deployment_slot WHERE deployment = key), '[]')"""
+
+SHOWN = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
+       WHERE key = $1 AND state ->> 'wish' IS NOT NULL"""
+"""Reads one deployment and what was observed of its slots."""
+
+LISTED = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
+       WHERE open ORDER BY key"""
+"""Reads every deployment that somebody wants, alike."""
+
+COUNT_OPEN = text("SELECT count(*) FROM deployment WHERE open")
+"""Counts the deployments that somebody wants."""

@@ -1,0 +1,134 @@
+"""Defines how HTTP shows and takes deployments, documented for /docs."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+
+from schemas.base import Frozen, Name, Real, Storable, Strict
+from schemas.deployments import BAKE_SECONDS, DEADLINE_SECONDS, DeploymentRequested, Rollout
+from services.registry.deploying.conditions import Condition, Conditions, SlotView
+from services.registry.domain.deployments.state import DeploymentState, Told, Trouble
+from services.registry.queries import MODEL_ID
+
+_DAY = 86_400
+_Seconds = Annotated[Real, Field(allow_inf_nan=False)]
+_SLOTS = TypeAdapter(tuple[SlotView, ...])
+
+By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who asks for it.")]
+Why = Annotated[Storable, Field(max_length=2000, description="Why.")]
+
+
+class RolloutAsked(Strict):
+    """How a deployment comes to the version."""
+
+    deadline_seconds: Annotated[_Seconds, Field(ge=1, le=_DAY)] = Field(
+        default=DEADLINE_SECONDS, description="For how long the version may not be ready before it is given up."
+    )
+    bake_seconds: Annotated[_Seconds, Field(ge=0, le=_DAY)] = Field(
+        default=BAKE_SECONDS, description="For how long after the switch the version before is kept warm."
+    )
+
+    @property
+    def rollout(self) -> Rollout:
+        """As events have it."""
+        return Rollout.model_validate(self.model_dump())
+
+
+class DeploymentAsked(Strict):
+    """The version that a deployment is to serve from now on; the deployment is made if there is none of this name."""
+
+    name: Name = Field(description="Name of the deployment, under which callers ask it.")
+    model: Annotated[str, Field(pattern=MODEL_ID)] = Field(
+        description="`name@version`, `name@alias`, or `name` for its highest version. The version is pinned, whatever the alias names later."
+    )
+    follow: bool = Field(default=False, description="Whether every later move of the alias is rolled out, too.")
+    rollout: RolloutAsked = RolloutAsked()
+    by: By = "unknown"
+    reason: Why = ""
+
+
+class ChangeAsked(Strict):
+    """Who changes a deployment, and why."""
+
+    by: By = "unknown"
+    reason: Annotated[Why, Field(min_length=1)]
+
+
+class RetirementAsked(Frozen):
+    """The query that retires a deployment."""
+
+    by: By = "unknown"
+    reason: Why = ""
+
+
+class ServedView(Frozen):
+    """A version and the generation that wants it."""
+
+    generation: int
+    version: str
+    sha256: str = Field(description="Digest of its artifact.")
+    alias: str | None = Field(description="The alias that named it; null if none was asked for.")
+    by: str
+    reason: str
+
+    @classmethod
+    def of(cls, wish: DeploymentRequested | None) -> "ServedView | None":
+        """Return the view of a wish, if there is one."""
+        if wish is None:
+            return None
+        return cls(
+            generation=wish.generation, version=wish.version, sha256=wish.artifact.sha256, alias=wish.alias, by=wish.by,
+            reason=wish.reason,
+        )  # fmt: skip
+
+
+class DeploymentView(Frozen):
+    """A deployment: what it serves, what it is about to serve, and how it is."""
+
+    name: str
+    model: str = Field(description="Name of the model whose versions it serves.")
+    version: str | None = Field(description="The version that answers callers; null if none does yet.")
+    generation: int = Field(description="The latest wish, which is the ETag.")
+    follow: bool = Field(description="Whether it follows the alias of the latest wish.")
+    rollout: Rollout
+    active: ServedView | None = Field(description="What answers callers.")
+    target: ServedView | None = Field(description="What is being rolled out; null: nothing is.")
+    warm: ServedView | None = Field(description="What answered before and can be returned to at once.")
+    given_up: Trouble | None = Field(description="Why the latest wish was given up; null if it was not.")
+    conditions: tuple[Condition, ...]
+    slots: tuple[SlotView, ...] = Field(description="What was observed of its slots.")
+    retired_at: datetime | None
+    sequence: int = Field(description="Number of its latest event.")
+    history: tuple[Told, ...] = Field(description="Its latest events, the newest first.")
+
+    @classmethod
+    def of(cls, row: Any) -> "DeploymentView":
+        """Return the view of a row of `statements.SHOWN`."""
+        name, text, sequence, observed, now = row
+        state, slots = DeploymentState.stored(text), _SLOTS.validate_json(observed)
+        wish, now = state.wish, now.astimezone(UTC)
+        assert wish is not None
+        return cls(
+            name=name,
+            model=wish.model,
+            version=state.active and state.active.version,
+            generation=wish.generation,
+            follow=wish.follow,
+            rollout=wish.rollout,
+            active=ServedView.of(state.active),
+            target=ServedView.of(state.target),
+            warm=ServedView.of(state.returns_to(now)),
+            given_up=state.given_up,
+            conditions=Conditions(state=state, slots={slot.slot: slot for slot in slots}, now=now).all(),
+            slots=slots,
+            retired_at=state.retired_at,
+            sequence=sequence,
+            history=state.history[::-1],
+        )
+
+
+class DeploymentList(Frozen):
+    """All deployments that somebody wants."""
+
+    items: tuple[DeploymentView, ...]

@@ -1,0 +1,185 @@
+"""Decides about a deployment: on what people ask, on what a driver observes, and on what was not ready in time."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from schemas.deployments import (
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRetired,
+    DeploymentRolledBack,
+)
+from schemas.reasons import Reason, shown
+from services.chassis.kernel.aggregate import Decision
+from services.registry.domain.deployments.state import DEADLINE, DeploymentState, decision_on, is_overdue, slot_of
+
+GRACE_SECONDS = 10.0
+"""A version that serves callers may not be ready for this long before the deployment counts as degraded: a process restarts faster."""
+HOPELESS = frozenset(
+    (
+        "DigestMismatch",
+        "ArtifactMissing",
+        "BaseMissing",
+        "WrongBase",
+        "Unloadable",
+        "EmptyAnswer",
+        "SameAsBase",
+        "AnswerDiffers",
+    )
+)
+"""Reasons for which another try cannot help: such a target is given up at once if another version serves the callers."""
+WRONG = "WrongModel"
+MISSING = "Missing"
+
+
+class Seen(NamedTuple):
+    """What is known of a slot now."""
+
+    served: str
+    sha256: str
+    state: str
+    reason: str
+    message: str
+    unready_seconds: float = 0.0
+    """For how long it has not been ready."""
+
+
+NOWHERE = Seen("", "", "missing", MISSING, "the driver does not know the slot")
+
+
+class DeploymentRefused(Exception):
+    """A deployment cannot do what it was asked."""
+
+    def __init__(self, field: str, value: object, message: str, remedy: str) -> None:
+        self.reason = Reason(field=field, value=None if value is None else shown(value), message=message, remedy=remedy)
+        super().__init__(str(self.reason))
+
+
+def request(state: DeploymentState, wanted: DeploymentRequested) -> Decision | None:
+    """Decide that a deployment is to serve what `wanted` says, whose generation does not count.
+
+    Returns None if it is what the deployment does, or is about to do. Raises DeploymentRefused for a version of another model.
+    """
+    last = state.wish
+    if last is not None and last.model != wanted.model:
+        message = f"the deployment serves versions of {last.model}"
+        raise DeploymentRefused("model", wanted.model, message, "give the deployment of another model another name")
+    if last is not None and state.open and state.given_up is None and _asks(last) == _asks(wanted):
+        return None
+    return decision_on(wanted.model_copy(update={"generation": _next(state)}), wanted.deployment)
+
+
+def retry(state: DeploymentState, by: str, reason: str) -> Decision:
+    """Decide that what was given up is tried again. Raises DeploymentRefused if nothing was."""
+    last = _open(state)
+    if state.given_up is None:
+        raise DeploymentRefused(
+            "generation", last.generation, "the latest wish was not given up", "deploy a version instead"
+        )
+    wanted = last.model_copy(update={"generation": _next(state), "by": by, "reason": reason})
+    return decision_on(wanted, last.deployment)
+
+
+def roll_back(state: DeploymentState, by: str, reason: str, now: datetime) -> Decision:
+    """Decide that the target is given up, or else that the deployment returns to the version before, which is still warm.
+
+    Raises DeploymentRefused if there is no version to stay with or to return to.
+    """
+    last = _open(state)
+    why = {"reason": "Aborted", "message": reason, "by": by}
+    if state.target is not None and state.active is not None:
+        return _given_up(state.target, state.active, why)
+    warm = state.returns_to(now)
+    if state.target is None and state.active is not None and warm is not None:
+        return _given_up(state.active, warm, why)
+    message = (
+        "no other version is kept warm" if state.target is None else "no version has served the deployment's callers yet"
+    )
+    raise DeploymentRefused("version", last.version, message, "deploy another version, or retire the deployment")
+
+
+def retire(state: DeploymentState, by: str, reason: str) -> Decision:
+    """Decide that a deployment serves nobody any more. Raises DeploymentRefused if it is retired."""
+    last = _open(state)
+    told = DeploymentRetired(**_about(last), by=by, reason=reason)
+    return decision_on(told, last.deployment)
+
+
+def overdue(state: DeploymentState, now: datetime) -> Decision | None:
+    """Decide about a target that was not ready in time; None if there is none."""
+    if not is_overdue(state, now) or state.target is None:
+        return None
+    seconds = state.target.rollout.deadline_seconds
+    why = {"reason": DEADLINE, "message": f"{state.target.version} was not ready within {seconds:g} s"}
+    return _without(state, state.target, why)
+
+
+def observed(state: DeploymentState, slots: Mapping[str, Seen], now: datetime) -> Decision | None:
+    """Decide on what is seen of a deployment's slots, by their names; None if it changes nothing."""
+    active, target = state.active, state.target
+    if target is not None and not is_overdue(state, now):
+        seen = slots.get(slot_of(target), NOWHERE)
+        if trouble(target, seen) is None:
+            return decision_on(_ready(target, state), target.deployment)
+        if seen.state == "failed" and seen.reason in HOPELESS and not _told(state, target):
+            return _without(state, target, {"reason": seen.reason, "message": seen.message})
+    if active is None:
+        return None
+    seen = slots.get(slot_of(active), NOWHERE)
+    why = trouble(active, seen)
+    if why is None:
+        return decision_on(_ready(active, state), active.deployment) if _told(state, active) else None
+    if _told(state, active) or seen.unready_seconds < GRACE_SECONDS:
+        return None
+    return decision_on(DeploymentDegraded(**_about(active), **why), active.deployment)
+
+
+def trouble(wish: DeploymentRequested, seen: Seen) -> dict[str, str] | None:
+    """Return why a slot does not serve what it should; None if it does."""
+    if seen.state == "ready" and (seen.served, seen.sha256) == (f"{wish.model}@{wish.version}", wish.artifact.sha256):
+        return None
+    if seen.state == "ready":
+        message = f"the slot serves {seen.served} with digest {seen.sha256}, not {wish.version} with {wish.artifact.sha256}"
+        return {"reason": WRONG, "message": message}
+    return {"reason": seen.reason, "message": seen.message or f"the slot is {seen.state}"}
+
+
+def _told(state: DeploymentState, wish: DeploymentRequested) -> bool:
+    return state.trouble is not None and state.trouble.generation == wish.generation
+
+
+def _without(state: DeploymentState, target: DeploymentRequested, why: Mapping[str, str]) -> Decision:
+    """Give the target up, or say that nothing serves if nothing else does: then it may still become ready."""
+    if state.active is not None:
+        return _given_up(target, state.active, why)
+    return decision_on(DeploymentDegraded(**_about(target), **why), target.deployment)
+
+
+def _given_up(wish: DeploymentRequested, to: DeploymentRequested, why: Mapping[str, Any]) -> Decision:
+    told = DeploymentRolledBack(**_about(wish), to_generation=to.generation, to_version=to.version, **why)
+    return decision_on(told, wish.deployment)
+
+
+def _ready(wish: DeploymentRequested, state: DeploymentState) -> DeploymentReady:
+    before = state.active if wish is state.target else None
+    return DeploymentReady(**_about(wish), sha256=wish.artifact.sha256, previous=before and before.version)
+
+
+def _about(wish: DeploymentRequested) -> dict[str, Any]:
+    return {"deployment": wish.deployment, "model": wish.model, "generation": wish.generation, "version": wish.version}
+
+
+def _asks(wish: DeploymentRequested) -> tuple[object, ...]:
+    return wish.version, wish.artifact.sha256, wish.alias if wish.follow else None, wish.rollout
+
+
+def _next(state: DeploymentState) -> int:
+    return 1 if state.wish is None else state.wish.generation + 1
+
+
+def _open(state: DeploymentState) -> DeploymentRequested:
+    if state.wish is None or not state.open:
+        raise DeploymentRefused("name", None, "the deployment is retired", "deploy a version under its name again")
+    return state.wish

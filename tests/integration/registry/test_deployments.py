@@ -1,0 +1,213 @@
+"""Deployments on real Kafka and PostgreSQL: callers get answers whatever is rolled out, and the log says what happened.
+
+What serves is a stand-in with real sockets (`tests.model_servers`); it holds no model.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from schemas.deployments import DeploymentRequested, DeploymentRolledBack
+from services.registry.domain.deployments import deciding
+from tests.deploying import call, call_is, call_is_answered, calling, deploy, question, registered, serves, shown, told
+from tests.model_servers import StandIn
+from tests.registry import Registry
+from tests.toy import until
+
+
+@pytest.fixture(scope="module")
+def driver() -> StandIn:
+    return StandIn()
+
+
+@pytest.fixture(scope="module")
+async def running(
+    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory, driver: StandIn
+) -> AsyncIterator[Registry]:
+    async with Registry(kafka, database_url, tmp_path_factory.mktemp("registry"), lambda: driver).running() as registry:
+        yield registry
+
+
+@pytest.fixture
+def registry(running: Registry, driver: StandIn) -> Registry:
+    """The one that runs, with names of this test's own, and a driver that behaves."""
+    running.begin()
+    driver.behaviours.clear()
+    driver.garbage = None
+    return running
+
+
+async def test_a_version_is_deployed_by_its_alias_and_answers_at_the_one_address_under_all_its_names(
+    registry: Registry,
+) -> None:
+    await registered(registry, "job-1")
+    name, model = registry.job("support"), registry.name("router")
+    assert (await call(registry)).status_code == 404
+    view = await deploy(registry, "candidate")
+    assert (view["generation"], view["target"]["version"], view["target"]["alias"]) == (1, "1.0.0", "candidate")
+    await serves(registry, "1.0.0")
+    for asked in (name, f"{model}@1.0.0", f"{model}@candidate"):
+        await until(lambda: call_is_answered(registry, asked))  # noqa: B023 (awaited before the next turn)
+        answer = await call(registry, asked)
+        assert answer.headers["x-neuroweaver-version"] == f"{model}@1.0.0"
+        assert answer.headers["x-neuroweaver-response"] == answer.json()["id"] != "its-own"
+        assert answer.json()["choices"][0]["message"]["content"] == f"{model}@1.0.0 hears Hello"
+    listed = (await registry.callers.get("/models")).json()["data"]
+    assert {one["id"] for one in listed if one["owned_by"] == name} == {name, f"{model}@1.0.0", f"{model}@candidate"}
+    assert [one["name"] for one in (await registry.http.get("/deployments")).json()["items"] if one["name"] == name] == [
+        name
+    ]
+    metrics = (await registry.http.get("/metrics")).text
+    assert f'neuroweaver_deployment_requests_total{{deployment="{name}",outcome="answered"}} ' in metrics
+    assert f'neuroweaver_deployment_tokens_total{{deployment="{name}",kind="completion"}} ' in metrics
+
+    retired = await registry.http.delete(f"/deployments/{name}?by=ana&reason=Done.")
+    assert retired.json()["version"] is None
+    await until(lambda: call_is(registry, name, 404))
+    assert (await registry.http.delete(f"/deployments/{name}")).status_code == 409
+    await until(lambda: told(registry) == ["Requested 1.0.0", "Ready 1.0.0", "Retired 1.0.0"], what=lambda: told(registry))
+    assert name not in (await registry.http.get("/metrics")).text
+
+
+async def test_no_request_fails_while_versions_follow_each_other_or_never_get_ready(
+    registry: Registry, driver: StandIn
+) -> None:
+    await registered(registry, "job-1", "job-2", "job-3")
+    driver.of("3.0.0").state, driver.of("3.0.0").reason = "starting", "Loading"
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    async with calling(registry) as callers:
+        await deploy(registry, "2.0.0", rollout={"bake_seconds": 0})
+        await serves(registry, "2.0.0")
+        await until(lambda: callers.last == "2.0.0")
+        await deploy(registry, "3.0.0", rollout={"deadline_seconds": 1})
+        await until(lambda: "RolledBack 3.0.0" in told(registry))
+        before = callers.versions["2.0.0"]
+        await until(lambda: callers.versions["2.0.0"] > before + 20)
+        driver.behaviours["3.0.0"].state = "ready"
+        again = await registry.http.post(
+            f"/deployments/{registry.job('support')}/retry", json={"by": "ana", "reason": "Now."}
+        )
+        assert again.json()["generation"] == 4
+        await serves(registry, "3.0.0")
+        await until(lambda: callers.last == "3.0.0")
+    assert callers.failed == []
+    assert set(callers.versions) == {"1.0.0", "2.0.0", "3.0.0"}
+    assert told(registry)[2:] == [
+        "Requested 2.0.0", "Ready 2.0.0", "Requested 3.0.0", "RolledBack 3.0.0", "Requested 3.0.0", "Ready 3.0.0",
+    ]  # fmt: skip
+    back = next(event.data for event in registry.said if event.type == "DeploymentRolledBack")
+    assert isinstance(back, DeploymentRolledBack)
+    assert (back.to_version, back.reason) == ("2.0.0", "ProgressDeadlineExceeded")
+
+
+async def test_a_deployment_follows_its_alias_there_and_back_at_once(registry: Registry) -> None:
+    await registered(registry, "job-1")
+    await deploy(registry, "candidate", follow=True)
+    await serves(registry, "1.0.0")
+    path = f"/models/{registry.name('router')}/aliases/candidate"
+    async with calling(registry, 2) as callers:
+        await registered(registry, "job-2")
+        await serves(registry, "2.0.0")
+        await until(lambda: callers.last == "2.0.0")
+        assert (await registry.http.post(f"{path}/rollback", json={"reason": "Worse."})).status_code == 200
+        assert (await registry.http.put(path, json={"version": "2.0.0"})).status_code == 200
+        assert (await registry.http.post(f"{path}/rollback", json={"reason": "Worse."})).status_code == 200
+        await serves(registry, "1.0.0")
+        await until(lambda: callers.last == "1.0.0")
+    assert callers.failed == []
+    followed = [event.data for event in registry.said if isinstance(event.data, DeploymentRequested)]
+    of_this = [one for one in followed if one.deployment == registry.job("support")]
+    assert {one.by for one in of_this[1:]} == {f"{registry.name('router')}@candidate"}
+    assert all(one.follow and one.alias == "candidate" for one in of_this)
+    removed = await registry.http.delete(path)
+    assert removed.status_code == 200
+    await serves(registry, "1.0.0")
+
+
+async def test_a_server_that_dies_is_told_and_callers_get_the_version_that_is_still_warm(
+    registry: Registry, driver: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deciding, "GRACE_SECONDS", 0.2)
+    await registered(registry, "job-1", "job-2")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    await deploy(registry, "2.0.0")
+    await serves(registry, "2.0.0")
+    async with calling(registry, 2) as callers:
+        await until(lambda: callers.last == "2.0.0")
+        driver.behaviours["2.0.0"].state, driver.behaviours["2.0.0"].reason = "failed", "NotAnswering"
+        driver.behaviours["2.0.0"].status = 503
+        await until(lambda: "Degraded 2.0.0" in told(registry))
+        await until(lambda: callers.last == "1.0.0")
+        view = await shown(registry)
+        degraded = {one["type"]: one for one in view["conditions"]}["Degraded"]
+        assert (degraded["status"], degraded["reason"], degraded["observed_generation"]) == ("True", "NotAnswering", 2)
+        driver.behaviours["2.0.0"].state, driver.behaviours["2.0.0"].reason = "ready", "Ready"
+        driver.behaviours["2.0.0"].status = 200
+        await serves(registry, "2.0.0")
+        await until(lambda: callers.last == "2.0.0")
+    assert callers.failed == []
+    assert told(registry)[4:] == ["Degraded 2.0.0", "Ready 2.0.0"]
+    back = await registry.http.post(f"/deployments/{registry.job('support')}/rollback", json={"reason": "It died."})
+    assert back.json()["version"] == "1.0.0"
+    assert (await call(registry)).status_code == 200
+
+
+async def test_what_a_driver_says_wrongly_changes_no_answer(registry: Registry, driver: StandIn) -> None:
+    await registered(registry, "job-1")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    async with calling(registry, 2) as callers:
+        for garbage in (ConnectionError("gone"), [None, 7], ["x"], RuntimeError("a fault")):
+            driver.garbage, before = garbage, callers.versions.total()
+            await until(lambda: callers.versions.total() > before + 20)  # noqa: B023 (awaited before the next turn)
+        driver.garbage = None
+        await serves(registry, "1.0.0")
+    assert callers.failed == []
+    assert told(registry)[:2] == ["Requested 1.0.0", "Ready 1.0.0"]
+
+
+async def test_of_wishes_that_race_each_is_a_generation_and_a_stale_one_is_refused(registry: Registry) -> None:
+    await registered(registry, "job-1", "job-2", "job-3")
+    name = registry.job("support")
+    await asyncio.gather(*(deploy(registry, f"{number}.0.0") for number in (1, 2, 3, 1, 2, 3)))
+    view = await shown(registry)
+    generations = [
+        int(event.split()[0])
+        for event in (f"{one['generation']}" for one in view["history"] if one["event"] == "DeploymentRequested")
+    ]
+    assert generations == sorted(set(generations), reverse=True)
+    await serves(registry, view["history"][0]["version"] if view["target"] is None else view["target"]["version"])
+    body = {"name": name, "model": f"{registry.name('router')}@1.0.0", "reason": "r"}
+    old = await registry.http.post("/deployments", json=body, headers={"If-Match": '"1"'})
+    assert old.status_code == 412
+    current = (await registry.http.get(f"/deployments/{name}")).headers["etag"]
+    assert (await registry.http.post("/deployments", json=body, headers={"If-Match": current})).status_code == 202
+    await serves(registry, "1.0.0")
+    other = registry.step("job-9", "other", registry.adapter("other"))
+    await registry.ask(other)
+    await registry.result(other)
+    taken = await registry.http.post("/deployments", json={"name": name, "model": registry.name("other")})
+    assert (taken.status_code, taken.json()["reasons"][0]["field"]) == (409, "model")
+    nothing = await registry.http.post("/deployments", json={"name": name, "model": f"{registry.name('router')}@9.0.0"})
+    assert nothing.status_code == 404
+    unfollowed = {**body, "follow": True}
+    assert (await registry.http.post("/deployments", json=unfollowed)).status_code == 409
+    assert (await registry.http.get("/deployments/nobody")).status_code == 404
+    assert (await registry.http.delete("/deployments/nobody")).status_code == 404
+
+
+async def test_a_stream_is_passed_on_piece_by_piece(registry: Registry, driver: StandIn) -> None:
+    await registered(registry, "job-1")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    await until(lambda: call_is_answered(registry, registry.job("support")))
+    asked = question(registry.job("support"), stream=True)
+    async with registry.callers.stream("POST", "/chat/completions", json=asked) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line async for line in answer.aiter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert len(lines) == 4
+    assert all(answer.headers["x-neuroweaver-response"] in line for line in lines[:-1])
