@@ -8,20 +8,19 @@ from typing import Annotated
 
 import typer
 
-from schemas.artifacts import ArtifactRef
 from services.audit.bundle.collecting import UnknownModelVersion, collect
 from services.audit.bundle.dsse import KEYS, NoKey, key_id, new_key, private_key, public_key, public_key_in
 from services.audit.bundle.faults import BundleRefused
 from services.audit.bundle.verifying import BundleVerdict, NoBundle, verify_bundle
 from services.audit.bundle.writing import Written, refuse_existing, write_bundle
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
-from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import hint, print_json, print_line, print_pairs, print_table, say
 from services.cli.printable import printable
 from services.cli.settings import CliSettings
 from services.cli.stack import broker
+from services.cli.versions import fetched
 
 app = Commands()
 
@@ -61,7 +60,7 @@ def write(
         with broker(settings) as cluster:
             collected = asyncio.run(collect(cluster, target))
         folder = out or Path(f"{collected.view.model}-{collected.view.version}.evidence")
-        written = write_bundle(collected, signs, folder, None if without_artifact else partial(_fetched, settings.cache))
+        written = write_bundle(collected, signs, folder, None if without_artifact else partial(fetched, settings.cache))
     except NoKey as error:
         stop_with(Exit.USAGE, str(error))
     except UnknownModelVersion as error:
@@ -121,10 +120,6 @@ def keygen(
     say(
         "Keep the private key where only the signer can read it; give the public key to those who verify, not with a bundle."
     )
-
-
-def _fetched(cache: Path, artifact: ArtifactRef) -> Path:
-    return ArtifactStore(artifact.uri).fetch(artifact, cache)
 
 
 def _print_written(written: Written, digest: str, *, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from services.chassis.reports.metric_text import metric_texts, metrics_line
-from services.cli import aliases, approvals, comparing, descriptions, importing, policies, reproducing
+from services.cli import aliases, approvals, comparing, descriptions, exporting, importing, policies, reproducing
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -27,6 +27,7 @@ app.add_typer(policies.app)
 app.add_typer(descriptions.app)
 app.add_typer(reproducing.app)
 app.add_typer(importing.app)
+app.add_typer(exporting.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 ModelId = Annotated[

@@ -3,6 +3,7 @@
 from pathlib import Path
 from urllib.parse import quote
 
+from schemas.artifacts import ArtifactRef
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.edge import Edge
@@ -21,9 +22,14 @@ def version_of(edge: Edge, model_id: str) -> VersionView:
     return edge.get(VersionView, model_path(model_id))
 
 
+def fetched(cache: Path, artifact: ArtifactRef) -> Path:
+    """Return the verified files of an artifact, wherever its store is. Raises the store's errors."""
+    return ArtifactStore(artifact.uri).fetch(artifact, cache)
+
+
 def files_of(version: VersionView, settings: CliSettings) -> Path:
     """Return the version's files after checking their digests; ends the command if they differ from what was registered."""
     try:
-        return ArtifactStore(version.artifact.uri).fetch(version.artifact, settings.cache)
+        return fetched(settings.cache, version.artifact)
     except ArtifactCorrupt as error:
         stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")

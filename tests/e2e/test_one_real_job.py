@@ -213,7 +213,7 @@ async def test_a_job_starts_from_a_version_of_another_job_by_event_and_by_comman
     assert again.json["reproduced"] == f"{by_command['register_as']}-reproduced@1.0.0"
 
 
-def test_a_version_that_was_downloaded_is_imported_with_the_same_digest_and_never_reproduced(
+def test_a_version_that_was_exported_is_imported_with_the_same_digest_and_never_reproduced(
     system: System, requested: dict[str, Any], finished: dict[str, Any]
 ) -> None:
     registry, orchestrator = system.services["registry"], system.services["orchestrator"]
@@ -221,14 +221,14 @@ def test_a_version_that_was_downloaded_is_imported_with_the_same_digest_and_neve
     folder = system.home / "data" / "given"
     with front({"training": orchestrator.port, "models": registry.port}) as one:
         address = {**registry.env, "NEUROWEAVER_HTTP": one}
-        downloaded = ended(["models", "download", version, str(folder), "--json"], address)
-        assert downloaded.code == 0, downloaded.err
-        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        given = ended(["models", "export", version, str(folder), "--json"], address)
+        assert given.code == 0, given.err
+        (folder / "README.md").write_text((folder / "README.md").read_text().replace("---\n", "---\nlicense: mit\n", 1))
         again = ["models", "import", str(folder), name, "--base", requested["base_model"], "--by", "ana", "--json"]
         first = ended(again, address)
         assert first.code == 0, first.out
         lineage = first.json["lineage"]
-        assert first.json["artifact"]["sha256"] == downloaded.json["sha256"]
+        assert first.json["artifact"]["sha256"] == given.json["sha256"]
         assert (lineage["requester"], lineage["imported"]["licence"]) == ("ana", "mit")
         second = ended(again, address)
         assert (second.json["id"], second.json["aliases"]) == (f"{name}@1.0.1", [])
