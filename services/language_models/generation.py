@@ -117,11 +117,11 @@ def _answer(
     )
     greedy = torch.tensor([row is None for row in rows], device=model.device)
     on_token()
-    state = _prefill(model, prompts, num_samples, decoding.pad_id)
+    state = prefill(model, prompts, num_samples, decoding.pad_id)
     alive = torch.arange(len(rows), device=model.device)
     stops = torch.tensor(sorted(decoding.stop_ids), device=model.device)
     for step in range(decoding.max_new_tokens):
-        tokens = _choose(state.logits, uniforms[alive, step], greedy[alive], decoding)
+        tokens = choose(state.logits, uniforms[alive, step], greedy[alive], decoding.temperature, decoding.top_p)
         ended = torch.isin(tokens, stops)
         open_rows = state.open & ~ended
         written = state.open if decoding.keep_end else open_rows
@@ -147,7 +147,7 @@ def _answer(
 
 
 @dataclass(slots=True)
-class _State:
+class DecodingState:
     """The decoder's state between tokens; one row per answer still in the batch."""
 
     cache: Any
@@ -161,11 +161,39 @@ class _State:
         """Whether rows can be removed: the states of linear attention have no such operation."""
         return _of_rows(self.cache)
 
+    @property
+    def joins(self) -> bool:
+        """Whether rows can be added: a cache that keeps only the latest tokens, or a state, has no place for those of other lengths."""
+        from transformers.cache_utils import DynamicLayer
+
+        return all(type(layer) is DynamicLayer for layer in self.cache.layers)
+
+    def join(self, other: "DecodingState") -> None:
+        """Add the rows of another state of the same model behind these; the shorter ones are padded on the left."""
+        width = max(self.mask.shape[1], other.mask.shape[1])
+        for own, more in zip(self.cache.layers, other.cache.layers, strict=True):
+            own.keys = torch.cat([_widened(own.keys, width, 2), _widened(more.keys, width, 2)])
+            own.values = torch.cat([_widened(own.values, width, 2), _widened(more.values, width, 2)])
+        self.mask = torch.cat([_widened(self.mask, width, 1), _widened(other.mask, width, 1)])
+        self.positions = torch.cat([self.positions, other.positions])
+        self.logits = torch.cat([self.logits, other.logits])
+        self.open = torch.cat([self.open, other.open])
+
+    def narrow(self) -> None:
+        """Remove the columns at the left in which every row is padding."""
+        first = int(self.mask.any(dim=0).int().argmax())
+        if first:
+            self.mask = self.mask[:, first:]
+            for layer in self.cache.layers:
+                layer.keys, layer.values = layer.keys[:, :, first:], layer.values[:, :, first:]
+
     def keep(self, kept: torch.Tensor) -> None:
+        """Keep the rows with these numbers; the logits stay those of all rows until `advance`."""
         self.cache.batch_select_indices(kept)
         self.mask, self.positions, self.open = self.mask[kept], self.positions[kept], self.open[kept]
 
     def advance(self, model: Any, tokens: torch.Tensor) -> None:
+        """Read one token of each row, and compute the logits of the next."""
         self.mask = torch.cat([self.mask, torch.ones_like(self.mask[:, :1])], dim=1)
         self.positions = self.positions + 1
         output = model(
@@ -178,6 +206,15 @@ class _State:
         self.logits = output.logits[0]
 
 
+def _widened(tensor: torch.Tensor, width: int, dim: int) -> torch.Tensor:
+    """Pad a tensor with zeros at the beginning of a dimension."""
+    missing = width - tensor.shape[dim]
+    if not missing:
+        return tensor
+    shape = [*tensor.shape[:dim], missing, *tensor.shape[dim + 1 :]]
+    return torch.cat([tensor.new_zeros(shape), tensor], dim=dim)
+
+
 def _of_rows(cache: Any) -> bool:
     """Whether rows of a cache can be repeated and removed; the library cannot do it for the states of linear attention."""
     from transformers.cache_utils import LinearAttentionCacheLayerMixin
@@ -185,8 +222,9 @@ def _of_rows(cache: Any) -> bool:
     return not any(isinstance(layer, LinearAttentionCacheLayerMixin) for layer in cache.layers)
 
 
-def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_id: int) -> _State:
-    """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt.
+def prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_id: int) -> DecodingState:
+    """Run the prompts once, padded on the left, and repeat the cache for each answer of a prompt; `head_reads` is to give the logits of
+    the last position.
 
     A cache that cannot be repeated, as of linear attention, is made by running each prompt once for each answer.
     """
@@ -202,7 +240,7 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     )
     if num_samples > 1:
         cache.batch_repeat_interleave(num_samples)
-    return _State(
+    return DecodingState(
         cache=cache,
         mask=batch.mask.repeat_interleave(num_samples, dim=0),
         positions=positions[:, -1:].repeat_interleave(num_samples, dim=0),
@@ -211,7 +249,9 @@ def _prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad
     )
 
 
-def _choose(logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, decoding: SamplingParams) -> torch.Tensor:
+def choose(
+    logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, temperature: float, top_p: float
+) -> torch.Tensor:
     """The next token of each row: the most likely one, or the one where the cumulative probability passes `uniform`.
 
     This needs one uniform number per row; multinomial sampling needs one for every token of the vocabulary.
@@ -220,10 +260,10 @@ def _choose(logits: torch.Tensor, uniform: torch.Tensor, greedy: torch.Tensor, d
     best = logits.argmax(dim=-1)
     if bool(greedy.all()):
         return best
-    probabilities = torch.softmax(logits / decoding.temperature, dim=-1)
-    if decoding.top_p < 1:
+    probabilities = torch.softmax(logits / temperature, dim=-1)
+    if top_p < 1:
         ordered, order = probabilities.sort(dim=-1, descending=True)
-        ordered[ordered.cumsum(dim=-1) - ordered >= decoding.top_p] = 0.0
+        ordered[ordered.cumsum(dim=-1) - ordered >= top_p] = 0.0
         cumulated = ordered.cumsum(dim=-1)
     else:
         order, cumulated = None, probabilities.cumsum(dim=-1)

@@ -1,7 +1,7 @@
 """Chooses device, precision and number of threads by the hardware, never by a model's file."""
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -60,6 +60,18 @@ def compute_dtype(precision: Precision, device: "torch.device") -> "torch.dtype"
 
     bf16 = precision == "bf16" or (precision == "auto" and computes_in_bf16(device))
     return torch.bfloat16 if bf16 else torch.float32
+
+
+def cast_weights(model: Any, dtype: "torch.dtype") -> Any:
+    """Cast the weights of a model in place, and return it.
+
+    Its buffers stay as they are, as when the library loads it in that type: `model.to(dtype)` would also round the frequencies of rotary
+    positions, so that in bf16 a merged model would read positions otherwise than its base model does.
+    """
+    for weight in model.parameters():
+        if weight.is_floating_point():
+            weight.data = weight.data.to(dtype)
+    return model
 
 
 def physical_cores() -> int:

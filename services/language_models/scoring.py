@@ -17,6 +17,7 @@ from services.language_models.adapters import CONFIG, ForeignOption, stored_lora
 from services.language_models.chats import Tools, render, token_ids
 from services.language_models.loading import GIVEN, load_config, without_report
 from services.language_models.padding import pad_rows
+from services.language_models.precision import cast_weights
 
 HEAD = "score"
 """The name of the head in the library's models that score."""
@@ -115,7 +116,7 @@ def load_reward_model(base: Path, adapter: Path, dtype: torch.dtype, device: tor
         raise Unscorable(f"its adapter cannot be read ({type(error).__name__})") from error
     if wrong:
         raise Unscorable(f"its adapter does not fit the base model: {wrong}")
-    merged = adapted.merge_and_unload(safe_merge=True).to(dtype).to(device).eval()
+    merged = cast_weights(adapted.merge_and_unload(safe_merge=True), dtype).to(device).eval()
     getattr(merged, HEAD).float()
     return merged
 

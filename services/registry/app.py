@@ -15,6 +15,7 @@ from services.registry.comparing.routes import comparing_router
 from services.registry.datasets.routes import datasets_router
 from services.registry.deploying.commands import DeploymentCommands
 from services.registry.deploying.driver import Driver
+from services.registry.deploying.local.driver import local_driver
 from services.registry.deploying.reconciler import Reconciler
 from services.registry.deploying.routes import deployment_router
 from services.registry.domain.models import RegistryDomain
@@ -26,7 +27,7 @@ from services.registry.settings import RegistrySettings
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
     runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
-    return assembled(runtime)
+    return assembled(runtime, lambda: local_driver(settings))
 
 
 def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -> Service:

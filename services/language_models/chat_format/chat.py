@@ -95,11 +95,17 @@ class Chat:
 
     def prompt_text(self, chat: UnansweredChat) -> str:
         """The text of a chat up to where the assistant's answer begins. Raises ChatFault."""
-        messages, tools = (chat.messages, chat.tools) if isinstance(chat, Row) else (chat, ())
+        return self._prompt_text(chat.messages, chat.tools) if isinstance(chat, Row) else self._prompt_text(chat, ())
+
+    def _prompt_text(self, messages: Sequence[Message], tools: Tools) -> str:
         self._refuse(messages, tools, answered=False)
         text = self._render(messages, tools, answered=False)
         refuse_altered(messages, text)
         return text
+
+    def prompt(self, messages: Sequence[Message], tools: Tools = ()) -> list[int]:
+        """The tokens of one chat up to where the assistant's answer begins. Raises ChatFault."""
+        return token_ids(self.tokenizer, [self._prompt_text(messages, tools)])[0]
 
     def encode(self, chats: Sequence[Answered], turns: AssistantTurns = "all") -> list[Tokens]:
         """The tokens of chats, of which the answers of `turns` are learnt, except those of weight 0. Raises ChatFault.
@@ -134,9 +140,16 @@ class Chat:
 
     def text(self, ids: Sequence[int]) -> str:
         """Decode an answer, without special tokens, surrounding white space and what the template writes around it."""
-        lead, end = self._around
-        said = str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
-        return said.removeprefix(lead).removesuffix(end).strip()
+        return self.bare(self.said(ids))
+
+    def said(self, ids: Sequence[int]) -> str:
+        """Decode tokens without special ones."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def bare(self, said: str) -> str:
+        """Return an answer's text without surrounding white space and what the template writes around it."""
+        lead, end = self.around
+        return said.strip().removeprefix(lead).removesuffix(end).strip()
 
     def save(self, folder: Path) -> None:
         """Save tokenizer, template and stop tokens, so that serving the adapter needs nothing else."""
@@ -202,7 +215,7 @@ class Chat:
         return control_tokens(tokens, self.tokenizer.chat_template)
 
     @cached_property
-    def _around(self) -> tuple[str, str]:
+    def around(self) -> tuple[str, str]:
         """What the template writes between the generation prompt and an answer's text, and behind it, as `text` reads it."""
         asked, sentinel = [Message(role="user", content="Zq0Question")], "Zq1Answer"
         try:

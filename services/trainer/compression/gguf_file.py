@@ -9,9 +9,9 @@ import torch
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
+from services.language_models.lengths import context_length
 from services.trainer.compression.gguf_tokenizer import add_tokenizer, rule_of
 from services.trainer.compression.made import Compression
-from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.base_files import BaseFault
 from services.trainer.modelling.stored_model import GGUF
 

@@ -9,9 +9,9 @@ import torch
 from schemas.lines import Message, Row
 from services.chassis.executor.child import Context
 from services.language_models.chat_format.chat import Chat, ChatFault
-from services.language_models.precision import compute_dtype
+from services.language_models.lengths import context_length
+from services.language_models.precision import cast_weights, compute_dtype
 from services.trainer.compression.proof import logits_of, probes
-from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.latency import latency_ms
 from services.trainer.steps.metrics import loss_metrics
 from services.trainer.steps.references import reference_losses
@@ -40,7 +40,7 @@ def observe(context: Context, chat: Chat, model: Any, rows: Sequence[Row]) -> Ob
     """
     logits = logits_of(model, probes(model.config))
     if getattr(model, "quantization_method", None) is None:
-        model.to(compute_dtype("auto", model.device))
+        cast_weights(model, compute_dtype("auto", model.device))
     limit = context_length(model.config)
     milliseconds = latency_ms(chat, model, _prompt(chat), limit)
     readable = [row for row, prompt in zip(rows, chat.prompts(rows), strict=True) if limit is None or len(prompt) < limit]

@@ -6,7 +6,7 @@ import torch
 
 from schemas.reasons import Reason
 from services.chassis.executor.child import UserFault
-from services.trainer.modelling.architecture import context_length
+from services.language_models.lengths import context_length
 
 _ROWS, _LENGTH = 4, 32
 _TOLERANCE = {"float32": 1e-4, "f32": 1e-4, "float16": 2e-2, "f16": 2e-2, "bfloat16": 0.1, "bf16": 0.1, "q8_0": 0.2}

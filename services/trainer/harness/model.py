@@ -16,8 +16,8 @@ from services.language_models.chat_format.tokens import Tokens
 from services.language_models.chat_format.written import THOUGHT_BEGINS, THOUGHT_ENDS, visible
 from services.language_models.chats import token_ids
 from services.language_models.generation import Rng, SamplingParams, rng
+from services.language_models.lengths import context_length
 from services.trainer.harness.prompts import LogLikelihoods, PromptedModel
-from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.likelihood import pad, row_scores
 from services.trainer.steps.answering import answers_of
 

@@ -11,6 +11,7 @@ from schemas.recipes.lora import LoraSettings
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.executor.child import UserFault
 from services.language_models.adapters import CONFIG, ForeignOption, stored_lora
+from services.language_models.precision import cast_weights
 from services.language_models.scoring import TASK, is_scoring, misfits
 from services.trainer.modelling import pissa
 from services.trainer.modelling.base import load_base
@@ -190,4 +191,4 @@ def load_for_inference(base: Path, adapter: Path | None, dtype: torch.dtype, dev
     if adapter is None:
         return load_base(base, dtype, device).eval()
     adapted = read_adapter(load_base(base, torch.float32, device), adapter, trainable=False)
-    return adapted.merge_and_unload(safe_merge=True).to(dtype).eval()
+    return cast_weights(adapted.merge_and_unload(safe_merge=True), dtype).eval()

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from services.chassis.storage.sources.models import brings_code
+from services.language_models.lengths import context_length
 from services.language_models.loading import load_config
 from services.language_models.scoring import scoring_class
 from services.trainer.modelling.base_files import BaseFault
@@ -23,8 +24,6 @@ from services.trainer.modelling.text_marks import refuse_marks
 
 _CAUSAL = "name a causal language model"
 NO_SCORES = "train the reward model on another base model"
-_LENGTHS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
-"""Names of the context length; each architecture has one of them, or none if its positions have no limit."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +81,6 @@ class Architecture:
                 return self.model_class(self.config)
         except Exception as error:  # the library's models raise whatever their layers raise
             raise _unbuildable(self.config, error) from error
-
-
-def context_length(config: Any) -> int | None:
-    """Return the most tokens that a model with this configuration reads; None if it has no limit."""
-    text = config.get_text_config()
-    lengths = (getattr(text, name, None) for name in _LENGTHS)
-    return next((length for length in lengths if isinstance(length, int) and length > 0), None)
 
 
 def architecture_of(folder: Path) -> Architecture:

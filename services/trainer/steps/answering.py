@@ -6,7 +6,7 @@ from typing import Any
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
 from services.language_models.generation import Rng, SamplingParams, generate
-from services.trainer.modelling.architecture import context_length
+from services.language_models.lengths import context_length
 
 
 def answers_of(

@@ -19,9 +19,9 @@ from services.chassis.storage.json_lines import write_lines
 from services.language_models.chat_format.chat import Chat
 from services.language_models.chat_format.written import visible
 from services.language_models.generation import SamplingParams, rng
+from services.language_models.lengths import context_length
 from services.trainer.data.rows import rows_of
 from services.trainer.harness.measured import measured
-from services.trainer.modelling.architecture import context_length
 from services.trainer.modelling.latency import latency_ms
 from services.trainer.steps.answering import answers_of
 from services.trainer.steps.loading import answering_chat_faults, fetched, load

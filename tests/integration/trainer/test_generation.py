@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from schemas.recipes.lora import LoraSettings
 from services.language_models.generation import SamplingParams, generate, rng
+from services.trainer.modelling.adapter import load_for_inference, new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 
 PROMPTS = [[5, 6, 7], [8, 9, 10, 11, 12, 13, 14], [20], [30, 31, 32, 33], [40, 41]]
@@ -96,3 +98,13 @@ def test_what_is_raised_between_two_tokens_ends_the_generation(model: Any) -> No
     with pytest.raises(Enough):
         generate(model, PROMPTS, [[None]] * len(PROMPTS), decoding(), on_token=raises)
     assert generate(model, PROMPTS[:1], [[None]], decoding(tokens=1))[0][0]
+
+
+def test_a_merged_adapter_reads_positions_as_its_base_model_does(base: Path, tmp_path: Path) -> None:
+    """Casting the merged model as a whole would round the frequencies of its positions, too."""
+    write_adapter(new_adapter(load_base(base, torch.float32, CPU), LoraSettings(rank=2), seed=0), tmp_path, "base")
+    plain = load_for_inference(base, None, torch.bfloat16, CPU)
+    merged = load_for_inference(base, tmp_path, torch.bfloat16, CPU)
+    ids = torch.arange(3, 203)[None]
+    with torch.inference_mode():
+        assert torch.equal(merged(ids).logits, plain(ids).logits)

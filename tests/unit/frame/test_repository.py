@@ -72,11 +72,12 @@ def test_every_dependency_is_pinned_to_a_version_that_it_allows(project: dict[st
         assert requirement.specifier.contains(exact.version), (requirement, pin)
 
 
-def test_only_the_trainer_and_the_local_judge_bring_torch(project: dict[str, Any]) -> None:
+def test_only_the_trainer_the_local_judge_and_the_local_driver_bring_torch(project: dict[str, Any]) -> None:
     extras: dict[str, list[str]] = project["optional-dependencies"]
     assert {name for name, needs in extras.items() if any(re.match(r"torch\b", need) for need in needs)} == {
         "trainer",
         "local-judge",
+        "serving",
     }
     assert not any(re.match(r"(torch|transformers)\b", need) for need in project["dependencies"])
 

@@ -1,0 +1,95 @@
+"""Checks the files of a target before a process reads them: digests, the base model, the kinds of files."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from schemas.results import BASE_MODEL_SHA256
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing, StoreAway
+from services.chassis.storage.artifacts.store import ArtifactStore
+from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
+from services.chassis.storage.sources.allowed import AllowedSources
+from services.chassis.storage.sources.models import model_refusal
+from services.registry.deploying.driver import Target
+from services.registry.deploying.local.faults import Refused
+
+_RECORD = "training.json"
+_ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where files may come from."""
+
+    artifacts: str
+    """URI of the artifact store."""
+    cache: Path
+    allowed: AllowedSources
+
+
+@dataclass(frozen=True, slots=True)
+class TargetFiles:
+    """The verified files of a target."""
+
+    base: Path
+    """Folder of the model that a process loads first."""
+    digest: str
+    """What that folder contains; one process serves all targets with the same."""
+    folder: Path
+    """Folder of the adapter, or again of the model."""
+    kind: Literal["adapter", "model"]
+
+
+def verified(target: Target, sources: Sources) -> TargetFiles:
+    """Fetch a target's files and check them. Raises Refused."""
+    folder = _artifact(target, sources)
+    if target.kind == "model":
+        if refusal := model_refusal(folder):
+            raise Refused("Unloadable", f"{target.served}: {refusal.reason}; {refusal.remedy}")
+        return TargetFiles(folder, target.artifact.sha256, folder, "model")
+    if missing := [name for name in _ADAPTER if not (folder / name).is_file()]:
+        what = f"{target.served} is no adapter in PEFT's layout: it has no {missing[0]}"
+        raise Refused("Unloadable", f"{what}; deploy a version that a training made, or an imported adapter")
+    base = _base(target, sources)
+    digest = folder_digest(base, sources.cache)
+    for recorded in (target.base_model_sha256, _trained_on(folder)):
+        if recorded is not None and recorded != digest:
+            what = f"{target.served} was made on a base model with digest {recorded}, but {target.base_model} has {digest}"
+            raise Refused("WrongBase", f"{what}; restore the files of the base model, or train the version again")
+    return TargetFiles(base, digest, folder, "adapter")
+
+
+def _artifact(target: Target, sources: Sources) -> Path:
+    try:
+        return ArtifactStore(sources.artifacts).fetch(target.artifact, sources.cache)
+    except (ArtifactMissing, StoreAway) as error:
+        raise Refused("ArtifactMissing", str(error)) from error
+    except ArtifactCorrupt as error:
+        raise Refused("DigestMismatch", str(error)) from error
+    except OSError as error:
+        raise Refused(
+            "ArtifactMissing", f"the artifact of {target.served} cannot be read: {error}; see to the store"
+        ) from error
+
+
+def _base(target: Target, sources: Sources) -> Path:
+    try:
+        return resolve_model(target.base_model, sources.cache, sources.allowed)
+    except ReferenceFault as fault:
+        raise Refused("BaseMissing", f"the base model {target.base_model}: {fault}") from fault
+    except OSError as error:
+        raise Refused(
+            "BaseMissing", f"the base model {target.base_model} cannot be read: {error}; send it again"
+        ) from error
+
+
+def _trained_on(folder: Path) -> str | None:
+    """Return the digest of the base model that the training recorded beside an adapter; None if there is no record."""
+    try:
+        found = json.loads((folder / _RECORD).read_bytes()).get(BASE_MODEL_SHA256)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise Refused("WrongBase", f"its {_RECORD} cannot be read; train the version again") from error
+    return found if isinstance(found, str) else None
