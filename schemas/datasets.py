@@ -67,6 +67,7 @@ class DatasetRegistered(EventData):
     )
     artifact: ArtifactRef = Field(description="The stored rows, an artifact `dataset`.")
     preferences: ArtifactRef | None = Field(default=None, description="Their pairs or labels; null for none.")
+    row_index: ArtifactRef | None = Field(default=None, description="The index by which its rows are found; null for none.")
     rows: dict[str, int] = Field(description="Number of rows by split.")
     metrics: dict[str, float | None] = Field(
         description="Statistics of tokens and what was found about the rows, by name, as the step measured them."

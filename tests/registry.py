@@ -3,7 +3,7 @@
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from sqlalchemy.engine import make_url
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
 from schemas.jobs import StepCompleted, StepRequested, StepResult
+from schemas.ledger import RowsUsed
 from schemas.lines import Message, Prediction
+from schemas.row_index import FILE, IndexedRow, row_index
 from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
@@ -183,6 +185,7 @@ class Registry:
             inputs={"adapter": adapter.sha256},
         )
         results = {
+            "train": StepResult(),
             "prepare": StepResult(
                 facts={"dataset_sha256": "d" * 64, "base_model_sha256": base[1], **fields.pop("data", {})}
             ),
@@ -215,6 +218,20 @@ class Registry:
         }
         result = StepResult(outputs=outputs, metrics={"rows_train": 9.0, "tokens_median_row": 4.5}, facts={**facts, **more})
         return StepCompleted(job_id=self.job(job), step="prepare", attempt=1, kind="prepare", result=result)
+
+    def trained(self, job: str, uses: Mapping[str, int], read: ArtifactRef, step: str = "train") -> StepCompleted:
+        """Return what a trainer says when a job of this test learnt from rows, each so often."""
+        ledger = self._put({RowsUsed.FILE: RowsUsed.of(uses.items()).model_dump_json()}, {})
+        result = StepResult(outputs={"rows_used": ledger}, inputs={"dataset": read.sha256})
+        return StepCompleted(job_id=self.job(job), step=step, attempt=1, kind="train", result=result)
+
+    def index(self, **rows: str) -> ArtifactRef:
+        """Store the index of rows of the training split, whose ids have `_` for hyphens, by their digests."""
+        named = [(digest, IndexedRow("train", row.replace("_", "-"))) for row, digest in rows.items()]
+        folder = self.home / f"made-{uuid4().hex[:8]}"
+        folder.mkdir(parents=True)
+        (folder / FILE).write_bytes(row_index(named))
+        return self.store.put(folder)
 
     async def ask(self, *steps: StepRequested | StepCompleted) -> None:
         """Publish a StepRequested as the orchestrator does, or what another executor completed."""

@@ -10,6 +10,7 @@ from services.registry.domain.datasets import DATA_SET
 from services.registry.domain.deployments.state import DEPLOYMENT
 from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
+from services.registry.domain.uses import DATA_USE
 
 metadata = MetaData()
 
@@ -155,3 +156,13 @@ deployment_slot = Table(
     schema=OPERATIONAL,
     comment="What the driver observed of the slots of deployments.",
 )
+
+data_use = aggregate_table(
+    metadata,
+    DATA_USE,
+    Column("job_id", Text),
+    Column("stored", Text, comment="Digest of the data set that the step stored."),
+    Column("used_at", DateTime(timezone=True)),
+)
+Index("data_use_job", data_use.c.job_id)
+Index("data_use_stored", data_use.c.stored, data_use.c.used_at.desc(), data_use.c.key.desc())

@@ -39,6 +39,7 @@ class DatasetView(DatasetSummary):
     attempt: int
     artifact: ArtifactRef = Field(description="The stored rows.")
     preferences: ArtifactRef | None = Field(description="Their pairs or labels; null for none.")
+    row_index: ArtifactRef | None = Field(description="The index by which its rows are found; null for none.")
     metrics: dict[str, float | None] = Field(description="Statistics of tokens and what was found about the rows.")
     layout: str | None = Field(description="The layout of the rows and the columns that were read, in words.")
     notes: str | None = Field(description="What a person should know about the rows.")

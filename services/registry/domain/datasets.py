@@ -26,6 +26,7 @@ from schemas.results import (
     DATASET_SOURCE,
     PREFERENCES,
     REQUESTER,
+    ROW_INDEX,
     SNAPSHOT_SHA256,
 )
 from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State
@@ -86,10 +87,12 @@ def dataset_ref(made: DatasetRegistered) -> Ref:
 
 def stored_by(completed: StepCompleted) -> DatasetRegistered | None:
     """Return the data set that a step stored; None for a step that stored none, or an earlier release that does not name it."""
+    if completed.kind != "prepare":
+        return None
     result, facts = completed.result, completed.result.facts
     name, digest, rows = facts.get(DATASET_NAME, ""), facts.get(SNAPSHOT_SHA256, ""), facts.get(DATASET_SHA256, "")
     artifact = result.outputs.get(DATASET)
-    if completed.kind != "prepare" or artifact is None or not (_is_name(name) and _is_digest(digest) and _is_digest(rows)):
+    if artifact is None or not (_is_name(name) and _is_digest(digest) and _is_digest(rows)):
         return None
     return DatasetRegistered(
         dataset=name,
@@ -97,6 +100,7 @@ def stored_by(completed: StepCompleted) -> DatasetRegistered | None:
         dataset_sha256=rows,
         artifact=artifact,
         preferences=result.outputs.get(PREFERENCES),
+        row_index=result.outputs.get(ROW_INDEX),
         rows={split: int(number) for split in SPLITS if (number := result.metrics.get(f"{_ROWS}{split}"))},
         metrics=result.metrics,
         reference=facts.get(DATASET_REFERENCE, name),

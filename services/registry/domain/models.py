@@ -62,6 +62,7 @@ from services.registry.domain.state import (
     move_ref,
     registration_ref,
 )
+from services.registry.domain.uses import DataUses, DataUseState, after_use, use_ref
 
 OWN = (
     ModelRegistered,
@@ -88,15 +89,24 @@ class RegistryDomain(ExecutorDomain):
 
     def __init__(self) -> None:
         super().__init__("registry")
-        own = (Models(), Registrations(), AliasMoves(), GateChecks(), PromotionRequests(), Datasets(), Deployments())
+        own = (
+            Models(),
+            Registrations(),
+            AliasMoves(),
+            GateChecks(),
+            PromotionRequests(),
+            Datasets(),
+            Deployments(),
+            DataUses(),
+        )
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
         self.handles |= {event.type_name() for event in (*OWN, DatasetRegistered)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         """Return a model, and the version, move, check or requests that the event is about; or a deployment; or the data set that a step
         stored. Of other events about models, deployments and data sets only the registry's own count."""
-        if isinstance(event.data, StepCompleted) and (stored := stored_by(event.data)):
-            return (*super().touches(event), dataset_ref(stored))
+        if isinstance(event.data, StepCompleted):
+            return (*super().touches(event), *_about_data(event.data))
         if not isinstance(event.data, (*OWN, DatasetRegistered)):
             return super().touches(event)
         if event.source != self.source:
@@ -128,6 +138,8 @@ class RegistryDomain(ExecutorDomain):
         """Return the row after `event`."""
         if isinstance(state, DatasetState):
             return _dataset(state, event)
+        if isinstance(state, DataUseState):
+            return after_use(state, event, event.data) if isinstance(event.data, StepCompleted) else state
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
                 changed: dict[str, Any] = {"registered": made, "registered_at": event.time}
@@ -164,6 +176,11 @@ class RegistryDomain(ExecutorDomain):
         if isinstance(state, DeploymentState):
             return overdue(state, now)
         return registration(state) if isinstance(state, DatasetState) else super().decide(ref, states, now)
+
+
+def _about_data(completed: StepCompleted) -> tuple[Ref, ...]:
+    stored, use = stored_by(completed), use_ref(completed)
+    return (*([dataset_ref(stored)] if stored else ()), *([use] if use else ()))
 
 
 def _dataset(state: DatasetState, event: Event) -> DatasetState:

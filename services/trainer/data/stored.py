@@ -4,7 +4,7 @@ All files of a split have their lines in one order, so that they are read side b
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -47,7 +47,9 @@ def _has(preferences: Path | None, learns: Learns) -> bool:
 
 def _rows(folder: Path, preferences: Path | None, split: Split) -> Iterator[RawRow]:
     with ExitStack() as files:
-        digests = _Following(_digests(folder / row_digests_file(split), files))
+        read = row_digests(folder / row_digests_file(split))
+        files.callback(read.close)
+        digests = _Following((row_id, digest) for digest, row_id in read)
         for number, example in enumerate(_examples(folder, preferences, split, files), 1):
             (digest,) = digests.of(example.row.id)
             yield RawRow(f"{split} row {number}", {}, stored=example, digest=digest)
@@ -101,10 +103,12 @@ class _Following(Generic[_Value]):
         return found
 
 
-def _digests(path: Path, files: ExitStack) -> Iterator[tuple[str, str]]:
-    for line in files.enter_context(path.open(encoding="ascii")):
-        digest, _, row_id = line.rstrip("\n").partition(" ")
-        yield row_id, digest
+def row_digests(path: Path) -> Generator[tuple[str, str], None, None]:
+    """Yield the digest and the id of each row of a split."""
+    with path.open(encoding="ascii") as file:
+        for line in file:
+            digest, _, row_id = line.rstrip("\n").partition(" ")
+            yield digest, row_id
 
 
 def _lines(path: Path, model: type[_Line], files: ExitStack) -> Iterator[_Line]:

@@ -20,6 +20,8 @@ class Method:
     optimiser: OptimiserSettings
     rows: Sequence[Mapping[str, Any]]
     """The examples, with the columns that the trainer reads."""
+    names: Sequence[str]
+    """The id of the data set's row that each example is of."""
     lengths: Sequence[int]
     """Tokens of each example, by which examples of like length share a forward pass."""
     longest: int

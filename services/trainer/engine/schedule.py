@@ -74,6 +74,15 @@ def tokens_read(settings: OptimiserSettings, lengths: Sequence[int], seed: int, 
     return group * (epochs * sum(lengths) + sum(lengths[example] for example in last))
 
 
+def times_used(settings: OptimiserSettings, examples: int, seed: int, group: int = 1) -> list[int]:
+    """Return how often each example is in a batch of any step; one that is in a batch `group` times counts once."""
+    epochs, rest = divmod(steps_of(settings, examples, group) * (settings.batch_size // group), examples)
+    times = [epochs] * examples
+    for example in _shuffled(examples, seed, epochs)[:rest] if rest else ():
+        times[example] += 1
+    return times
+
+
 def by_length(examples: Sequence[int], lengths: Sequence[int]) -> list[int]:
     """Order the examples by length, the longest first: consecutive ones share a forward pass, padded to its longest."""
     return sorted(examples, key=lambda example: -lengths[example])

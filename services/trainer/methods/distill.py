@@ -55,6 +55,7 @@ def distill(context: Context, loaded: LoadedModel, settings: DistillSettings) ->
         section="distill",
         optimiser=settings.optimiser,
         rows=[{"prompt": list(ids)} for ids in prompts],
+        names=[rows[place].id for place in kept.places],
         lengths=[len(ids) for ids in prompts],
         longest=max(map(len, prompts)) + settings.max_new_tokens,
         build=build,

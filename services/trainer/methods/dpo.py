@@ -24,7 +24,8 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
     usable = usable_pairs(loaded.chat, read, "preference")
     every = [(better.cut(settings.max_length), worse.cut(settings.max_length)) for _, (better, worse) in usable]
     groups = [unsupervised(every), _equal(every)]
-    kept = fitting("pair", [read[place].id for place, _ in usable], groups, "preference.max_length", settings.max_length)
+    names = [read[place].id for place, _ in usable]
+    kept = fitting("pair", names, groups, "preference.max_length", settings.max_length)
     pairs = [every[place] for place in kept.places]
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
@@ -58,6 +59,7 @@ def dpo(context: Context, loaded: LoadedModel, settings: PreferenceSettings) -> 
         section="preference",
         optimiser=settings.optimiser,
         rows=[{**columns("chosen", better), **columns("rejected", worse)} for better, worse in pairs],
+        names=[names[place] for place in kept.places],
         lengths=lengths,
         longest=max(len(side) for pair in pairs for side in pair),
         build=build,

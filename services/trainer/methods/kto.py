@@ -63,6 +63,7 @@ def kto(context: Context, loaded: LoadedModel, settings: KtoSettings) -> Method:
             {**columns("answer", answer), **columns("other", other), "label": label}
             for answer, other, label in zip(kept, others, labels, strict=True)
         ],
+        names=[names[place] for place in fits.places],
         lengths=lengths,
         longest=max(map(len, (*kept, *others))),
         build=build,

@@ -43,6 +43,8 @@ class Prompts:
     """The prompts of a training, with what their answers are rewarded by."""
 
     ids: Sequence[Sequence[int]]
+    names: Sequence[str]
+    """The ids of their rows."""
     tasks: Sequence[Task]
     left_out: str | None
     counts: Mapping[str, float]
@@ -75,7 +77,8 @@ def prompts_of(
         "prompts_too_long": float(len(long)),
         "prompts_unrewarded": float(len(unrewarded)),
     }
-    return Prompts([every[place] for place in kept], [tasks[place] for place in kept], said, counts, judges)
+    names = [rows[place].id for place in kept]
+    return Prompts([every[place] for place in kept], names, [tasks[place] for place in kept], said, counts, judges)
 
 
 def rollouts(context: Context, loaded: LoadedModel, settings: OnlineSettings, prompts: Prompts, steps: int) -> Rollouts:
@@ -102,6 +105,7 @@ def method_of(name: str, settings: OnlineSettings, prompts: Prompts, build: Buil
         section=name,
         optimiser=settings.optimiser,
         rows=[{"prompt": list(ids), "row": number} for number, ids in enumerate(prompts.ids)],
+        names=prompts.names,
         lengths=[len(ids) for ids in prompts.ids],
         longest=max(map(len, prompts.ids)) + settings.max_new_tokens,
         build=build,

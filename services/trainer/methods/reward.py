@@ -74,6 +74,7 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
             {"chosen_ids": better, "rejected_ids": worse, **margin}
             for (better, worse), margin in zip(pairs, wanted, strict=True)
         ],
+        names=[taken[place].id for place in kept.places],
         lengths=lengths,
         longest=max(len(side) for pair in pairs for side in pair),
         build=build,

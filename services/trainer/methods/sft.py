@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from schemas.lines import Split
+from schemas.lines import Row
 from schemas.recipes.sft import TrainingSettings
 from schemas.results import DATASET
 from services.chassis.executor.child import Context
@@ -26,13 +26,12 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
     """Mean cross-entropy over the supervised tokens of a batch, however it is cut into parts."""
     folder = fetched(context, DATASET)
 
-    def tokens_of(split: Split) -> list[Tokens]:
-        return [
-            tokens.cut(settings.max_length)
-            for tokens in loaded.chat.encode(rows_of(folder, split), settings.assistant_turns)
-        ]
+    def tokens_of(rows: Sequence[Row]) -> list[Tokens]:
+        return [tokens.cut(settings.max_length) for tokens in loaded.chat.encode(rows, settings.assistant_turns)]
 
-    learnt, held_out = tokens_of("train"), tokens_of("validation")
+    rows = rows_of(folder, "train")
+    names = [row.id for row in rows]
+    learnt, held_out = tokens_of(rows), tokens_of(rows_of(folder, "validation"))
     refuse_unsupervised([learnt, held_out], "training", settings.max_length)
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
@@ -68,6 +67,7 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
         section="training",
         optimiser=settings.optimiser,
         rows=[_row(tokens) for tokens in learnt],
+        names=names,
         lengths=lengths,
         longest=max(lengths),
         build=build,

@@ -17,6 +17,7 @@ from schemas.results import (
     DATASET_NOTES,
     DATASET_SHA256,
     PREFERENCES,
+    ROW_INDEX,
     TEACHER_SHA256,
 )
 from schemas.steps import PrepareSettings
@@ -37,7 +38,7 @@ from services.trainer.steps.made_needs import judge_here
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import LoadedModels, RowSizes, checked_needs
 from services.trainer.steps.prompt_check import PromptCheck, online_of
-from services.trainer.steps.snapshot import facts_for_the_registry, snapshot_digest
+from services.trainer.steps.snapshot import facts_for_the_registry, snapshot_digest, write_row_index
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -102,6 +103,9 @@ def prepare(context: Context) -> StepResult:
         facts = facts_for_the_registry(dataset, snapshot_digest(folder, preferences), context.task.requester) | facts
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         outputs = {DATASET: context.store.put(folder)}
+        with tempfile.TemporaryDirectory() as third:
+            write_row_index(folder, Path(third))
+            outputs[ROW_INDEX] = context.store.put(Path(third))
         if settings.learns != "answers":
             outputs[PREFERENCES] = context.store.put(preferences)
     for note in (made.reading.words, *notes):

@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
+from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
+from schemas.ledger import RowsUsed
 from schemas.recipes.distill import DistillSettings
 from schemas.recipes.dpo import PreferenceSettings
 from schemas.recipes.grpo import GrpoSettings
@@ -31,6 +33,7 @@ from schemas.results import (
     PROCESSES,
     RECIPE_SHA256,
     ROWS_LEFT_OUT,
+    ROWS_USED,
     SCORES_ANSWERS,
     STRATEGY,
     TEACHER_SHA256,
@@ -45,7 +48,7 @@ from services.trainer.engine.checkpoints import Checkpoints, CurvePoint, write_c
 from services.trainer.engine.method import Method
 from services.trainer.engine.ranks import joined, refuse_unsplittable
 from services.trainer.engine.recipe import digest, recipe_of
-from services.trainer.engine.schedule import tokens_read
+from services.trainer.engine.schedule import times_used, tokens_read
 from services.trainer.engine.training import Plan
 from services.trainer.engine.versions import installed
 from services.trainer.judging.judges import facts_of, judges_of, keeping_scores
@@ -138,6 +141,7 @@ def train(context: Context) -> StepResult:
         (folder / RECORD).write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_curve(folder, trained.curve)
         artifact = context.store.put(folder)
+    outputs = {MODEL if whole else ADAPTER: artifact, ROWS_USED: _ledger(context, method, settings.seed)}
     metrics = {
         **settled(trained.curve),
         "steps": float(len(trained.curve)),
@@ -150,7 +154,16 @@ def train(context: Context) -> StepResult:
     }
     if MODEL in task.inputs:
         del facts[BASE_MODEL_SHA256]  # of a job it is the digest of the model that the request names
-    return StepResult(outputs={MODEL if whole else ADAPTER: artifact}, metrics=metrics, facts=facts)
+    return StepResult(outputs=outputs, metrics=metrics, facts=facts)
+
+
+def _ledger(context: Context, method: Method, seed: int) -> ArtifactRef:
+    """Store which rows the training learnt from, and how often."""
+    times = times_used(method.optimiser, len(method.names), seed, method.group)
+    ledger = RowsUsed.of(zip(method.names, times, strict=True))
+    with tempfile.TemporaryDirectory() as name:
+        (Path(name) / RowsUsed.FILE).write_text(ledger.model_dump_json() + "\n", encoding="utf-8")
+        return context.store.put(Path(name))
 
 
 def _compute(base: Path, settings: MethodSettings, method: Method) -> dict[str, float]:

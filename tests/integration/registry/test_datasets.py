@@ -1,14 +1,17 @@
 """Data sets on real Kafka and PostgreSQL: registered once, found by people and by jobs, and equal to what the log says."""
 
 import asyncio
+import json
 import shutil
 from collections.abc import AsyncIterator
 
 import pytest
 
 from schemas.datasets import DatasetRegistered
-from schemas.jobs import StepFailed
+from schemas.jobs import StepFailed, StepResult
+from schemas.row_digest import row_digest
 from services.registry.datasets.views import DatasetSummary
+from tests.command import Ended, run
 from tests.registry import Registry
 from tests.toy import until
 
@@ -132,3 +135,72 @@ async def test_the_rows_are_what_the_log_says(registry: Registry) -> None:
     await until(lambda: len(told(registry)) == 2)
     assert {made.sha256 for made in told(registry)} == set(digests)
     assert await registry.differences() == 0
+
+
+async def test_a_row_leads_to_the_trainings_versions_and_aliases_that_saw_it(registry: Registry) -> None:
+    """Row 1 was learnt from twice, row 2 never; one version continues from the one that saw row 1."""
+    seen, unseen, digest = row_digest({"mark": registry.mark}), row_digest({"not": registry.mark}), "a1" * 32
+    rows = registry.model(rows__jsonl="1")
+    index = registry.index(train_1=seen, train_2=unseen)
+    await registry.ask(registry.prepared("saw", "ledger", digest, rows, outputs={"row_index": index}))
+    await registry.ask(registry.trained("saw", {"train-1": 2, "train-2": 0}, rows))
+    name = registry.name("ledger")
+    made = registry.step("saw", "router", registry.adapter(), data={"dataset_name": name, "snapshot_sha256": digest})
+    await registry.ask(made)
+    await registry.outcome(made)
+    first = f"{registry.name('router')}@1.0.0"
+    started = StepResult(facts={"started_from": first})
+    later = registry.step("later", "router", registry.adapter("2"), alias=None, starting=started)
+    await registry.ask(later)
+    second = f"{registry.name('router')}@{(await registry.result(later)).facts['version']}"
+    await until(lambda: len(told(registry)) == 1)
+    answer = (await registry.http.get(f"/rows/{seen}?dataset={name}")).json()
+    assert answer["found"] == [{"dataset": f"{name}@{digest}", "split": "train", "row": "train-1"}]
+    steps = [(step["job_id"], step["step"], step["times"]) for step in answer["steps"]]
+    assert steps == [(registry.job("saw"), "train", 2)]
+    assert answer["versions"] == [
+        {"id": first, "aliases": ["candidate"], "through": None}, {"id": second, "aliases": [], "through": first},
+    ]  # fmt: skip
+    assert (answer["complete"], answer["remarks"]) == (True, [])
+    nobody = (await registry.http.get(f"/rows/{unseen}?dataset={name}")).json()
+    assert (len(nobody["found"]), nobody["steps"], nobody["versions"], nobody["complete"]) == (1, [], [], True)
+    assert (await registry.http.get(f"/rows/{'0' * 64}?dataset={name}")).json()["found"] == []
+
+    file = registry.home / "row.jsonl"
+    file.write_text(json.dumps({"mark": registry.mark}))
+    ended = await who_saw(registry, "--digest", seen, "--dataset", name)
+    assert ended.code == 0, ended.err
+    assert first in ended.out
+    assert (await who_saw(registry, "--row", str(file), "--dataset", name)).out == ended.out
+    assert (await who_saw(registry, "--digest", seen, "--row", str(file))).code == 2
+
+    shutil.rmtree(index.uri)
+    shutil.rmtree(registry.home / "cache" / "artifacts", ignore_errors=True)
+    gone = (await registry.http.get(f"/rows/{seen}?dataset={name}")).json()
+    assert (gone["complete"], gone["remarks"]) == (False, [f"the index of {name}@{digest} cannot be read: ArtifactMissing"])
+    assert (await who_saw(registry, "--digest", seen, "--dataset", name)).code == 1
+    assert await registry.differences() == 0
+
+
+async def test_a_training_on_other_rows_of_its_job_did_not_see_the_row(registry: Registry) -> None:
+    seen = row_digest({"mark": registry.mark})
+    one, two = registry.model(rows__jsonl="1"), registry.model(rows__jsonl="2")
+    other = registry.prepared("saw", "other", "b2" * 32, two).model_copy(update={"step": "prepare-2"})
+    index = registry.index(train_1=seen)
+    await registry.ask(registry.prepared("saw", "ledger", "b1" * 32, one, outputs={"row_index": index}), other)
+    read = {"one": one, "two": two, "pairs-of-a-judge": registry.predictions(r="a")}
+    await registry.ask(*(registry.trained("saw", {"train-1": 1}, artifact, step) for step, artifact in read.items()))
+    found = list[str]()
+
+    async def both() -> bool:
+        answer = (await registry.http.get(f"/rows/{seen}?dataset={registry.name('ledger')}")).json()
+        found[:] = sorted(step["step"] for step in answer["steps"])
+        return len(found) >= 2
+
+    await until(both)
+    assert found == ["one", "pairs-of-a-judge"]
+
+
+async def who_saw(registry: Registry, *arguments: str) -> Ended:
+    address = str(registry.http.base_url).removesuffix("/api/v1/")
+    return await run(address, "datasets", "who-saw", *arguments, NEUROWEAVER_HOME=str(registry.home))

@@ -48,7 +48,7 @@ def test_the_model_that_all_weights_made_is_the_one_that_is_evaluated(
     tmp_path: Path, base: Path, dataset: ArtifactRef
 ) -> None:
     result = train(full(tmp_path, base, dataset))
-    assert set(result.outputs) == {"model"}
+    assert set(result.outputs) == {"model", "rows_used"}
     folder = Path(result.outputs["model"].uri)
     curve = lines_of(result.outputs["model"], "curve.jsonl")
     assert curve[-1]["loss"] < 0.9 * curve[0]["loss"]

@@ -13,7 +13,7 @@ from services.chassis.kernel.records import Logged
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.folding import Incoming
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
-from services.registry.domain.datasets import DatasetState, stored_by
+from services.registry.domain.datasets import DATA_SET, DatasetState, stored_by
 from services.registry.domain.models import RegistryDomain
 from tests.steps import START, an_event
 
@@ -69,6 +69,7 @@ def test_the_same_rows_under_the_same_name_are_registered_once() -> None:
     for attempt, job in enumerate(("job-1", "job-1", "job-2"), 1):
         world.told(completed(job, attempt=attempt), seconds=attempt)
     assert [made.job_id for made in world.registered] == ["job-1"]
+    assert sum(ref.aggregate == "data_use" for ref in world.rows) == 3, "each attempt stored them"
 
 
 def test_other_rows_under_the_name_and_the_rows_under_another_name_are_registered_beside_it() -> None:
@@ -98,7 +99,7 @@ def test_an_earlier_fact_that_is_read_late_changes_no_decision() -> None:
 def test_a_decision_that_was_lost_with_the_database_is_taken_from_the_row_alone() -> None:
     told = an_event(completed(), TRAINER)
     domain = RegistryDomain()
-    (ref,) = domain.touches(told)
+    ref = next(ref for ref in domain.touches(told) if ref.aggregate == DATA_SET)
     restored = domain.evolve(ref, DatasetState(), told, None)  # a restore folds and does not decide
     decision = domain.decide(ref, {ref: restored}, START)
     assert decision is not None

@@ -109,13 +109,14 @@ class World:
             self.log[JOBS.name].append(an_event(asked, seconds=next(self.seconds)))
 
     def prepare(self) -> None:
-        """A trainer stored rows of one of two data sets, under one of two names; its clock may be behind."""
+        """A trainer stored rows of one of two data sets, under one of two names, or learnt from them; its clock may be behind."""
         facts = {"dataset_name": self.chance.choice("ab"), "snapshot_sha256": self.chance.choice("12") * 64}
-        result = StepResult(
-            outputs={"dataset": ArtifactRef(uri="/a", sha256="a" * 64, size=1)}, facts={**facts, "dataset_sha256": "d" * 64}
-        )
+        artifact = ArtifactRef(uri="/a", sha256="a" * 64, size=1)
+        stored = StepResult(outputs={"dataset": artifact}, facts={**facts, "dataset_sha256": "d" * 64})
+        learnt = StepResult(outputs={"rows_used": artifact}, inputs={"dataset": "a" * 64})
+        kind, result = self.chance.choice((("prepare", stored), ("train", learnt)))
         job = f"job-{self.chance.randrange(JOBS_IN_ALL)}"
-        told = StepCompleted(job_id=job, step="prepare", attempt=1, kind="prepare", result=result)
+        told = StepCompleted(job_id=job, step=kind, attempt=1, kind=kind, result=result)
         late = next(self.seconds) - self.chance.randrange(60)
         self.log[JOBS.name].append(an_event(told, "neuroweaver/trainer", seconds=late, subject=job))
 

@@ -3,6 +3,8 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from schemas.recipes.optimiser import OptimiserSettings
 from services.trainer.engine.schedule import (
@@ -11,6 +13,7 @@ from services.trainer.engine.schedule import (
     learning_rate,
     micro_batch_size,
     steps_of,
+    times_used,
     tokens_read,
     used_examples,
 )
@@ -81,3 +84,12 @@ def test_the_tokens_that_are_read_are_those_of_the_examples_in_all_batches() -> 
     assert tokens_read(settings, lengths, seed=2) == sum(read)
     pairs = [lengths[example] for step in range(5) for example in batch_of(step, 2, len(lengths), seed=2)]
     assert tokens_read(settings, lengths, seed=2, group=2) == 2 * sum(pairs)
+
+
+@given(st.integers(1, 40), st.integers(1, 8), st.integers(1, 30), st.integers(1, 3))
+def test_the_times_that_examples_are_used_are_those_of_the_batches(
+    examples: int, batch: int, steps: int, group: int
+) -> None:
+    settings = OptimiserSettings(batch_size=batch * group, steps=steps)
+    drawn = Counter(example for step in range(steps) for example in batch_of(step, batch, examples, 3))
+    assert times_used(settings, examples, 3, group) == [drawn[example] for example in range(examples)]
