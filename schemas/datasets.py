@@ -7,14 +7,14 @@ from urllib.parse import unquote
 from pydantic import Field
 
 from schemas.artifacts import SHA256_PATTERN, ArtifactRef
-from schemas.base import NAME_PATTERN, EventData, Name
-from schemas.recipes.dataset import DatasetSettings
+from schemas.base import EventData, Name
+from schemas.recipes.dataset import DATASET_NAME_PATTERN, DatasetSettings
 
 PREFIX_AT_LEAST = 12
 """The fewest digits of a digest that name a data set."""
 UNNAMED = "dataset"
 """The name of a data set whose reference has no character that a name may have."""
-_REFERENCE = re.compile(rf"({NAME_PATTERN.strip('^$')})@([0-9a-fA-F]{{1,64}})")
+_REFERENCE = re.compile(rf"({DATASET_NAME_PATTERN.strip('^$')})@([0-9a-fA-F]{{1,64}})")
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
 _EXTENSIONS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _NAME_AT_MOST = 128
@@ -31,7 +31,7 @@ class DatasetReference(NamedTuple):
 def dataset_reference(settings: DatasetSettings) -> DatasetReference | None:
     """Return the registered data set that the settings name; None if they name a path, a URL or an id on the hub."""
     found = _REFERENCE.fullmatch(settings.reference)
-    if settings.format != "jsonl" or found is None or found[1].startswith("."):
+    if settings.format != "jsonl" or found is None:
         return None
     return DatasetReference(found[1], found[2].lower())
 

@@ -7,6 +7,7 @@ from pydantic import JsonValue
 
 from schemas.artifacts import SHA256_PATTERN
 from schemas.base import NAME_PATTERN
+from schemas.recipes.dataset import DATASET_NAME_PATTERN
 
 Schema = dict[str, JsonValue]
 _PATTERNS = {
@@ -14,6 +15,7 @@ _PATTERNS = {
     r"^[A-Za-z0-9_.]+$": "name of a layer",
     r"^[a-z0-9_]+$": "name of small letters, digits and underscores",
     NAME_PATTERN: "name",
+    DATASET_NAME_PATTERN: "name without a dot in front",
     SHA256_PATTERN: "SHA-256 in hex",
 }
 _REFERENCE = "#/$defs/"

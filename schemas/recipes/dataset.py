@@ -4,7 +4,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Name, Real, Storable, Strict
+from schemas.base import Real, Storable, Strict
+
+DATASET_NAME_PATTERN = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$"
+"""Pattern of names of data sets; what begins with a dot is a path where a job names its data."""
 
 
 class ColumnMapping(Strict):
@@ -81,7 +84,7 @@ class DatasetSettings(Strict):
         description="A local path, an `s3://` or `https://` URI, or a hub id; or a registered data set, `name@digest`, with at least the "
         "first 12 digits of its digest.",
     )
-    name: Name | None = Field(
+    name: Annotated[str, Field(pattern=DATASET_NAME_PATTERN)] | None = Field(
         default=None,
         description="Name under which the stored rows are registered; null: the last part of `reference`. The same name with other "
         "rows is a further version of the data set.",

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from schemas.artifacts import SHA256_PATTERN
-from schemas.base import NAME_PATTERN, Frozen
+from schemas.base import Frozen
 from schemas.datasets import DatasetRegistered
 from schemas.envelope import Event
 from schemas.jobs import StepCompleted
 from schemas.lines import SPLITS
+from schemas.recipes.dataset import DATASET_NAME_PATTERN
 from schemas.results import (
     DATASET,
     DATASET_LAYOUT,
@@ -139,7 +140,7 @@ def registration(state: DatasetState) -> Decision | None:
 
 
 def _is_name(text: str) -> bool:
-    return re.fullmatch(NAME_PATTERN, text) is not None and text not in (".", "..")
+    return re.fullmatch(DATASET_NAME_PATTERN, text) is not None
 
 
 def _is_digest(text: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from schemas.datasets import dataset_reference
 from schemas.lines import Split
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
@@ -28,6 +29,11 @@ def read(settings: DatasetSettings, cache: Path, allowed: AllowedSources) -> Sou
     Raises UserFault if the data set or a split is missing; so does reading on if a file is not of its format. Messages name
     positions only, never content, since the author of the job may not be allowed to read the data.
     """
+    if dataset_reference(settings):
+        what = "it names a registered data set, which only jobs read"
+        raise UserFault(
+            fault_of("reference", settings.reference, what, "write ./ before a path; name the original data to look at it")
+        )
     try:
         path = resolve(settings.reference, cache, allowed, "dataset")
         if settings.format == "hub":

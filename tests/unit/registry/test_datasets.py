@@ -109,7 +109,7 @@ def test_a_decision_that_was_lost_with_the_database_is_taken_from_the_row_alone(
 @pytest.mark.parametrize(
     "facts",
     [
-        {"dataset_name": ".."}, {"dataset_name": "a/b"}, {"dataset_name": ""}, {"dataset_name": "n" * 129},
+        {"dataset_name": ".."}, {"dataset_name": ".a"}, {"dataset_name": "a/b"}, {"dataset_name": ""}, {"dataset_name": "n" * 129},
         {"dataset_name": "a\nb"}, {"dataset_name": "support\n"}, {"snapshot_sha256": "1" * 63}, {"snapshot_sha256": "G" * 64},
         {"snapshot_sha256": f"{'1' * 64}\n"}, {"dataset_sha256": ""},
     ],

@@ -5,10 +5,10 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from schemas.base import NAME_PATTERN
 from schemas.datasets import dataset_name, dataset_reference
-from schemas.recipes.dataset import DatasetSettings
+from schemas.recipes.dataset import DATASET_NAME_PATTERN, DatasetSettings
 
 
 @pytest.mark.parametrize(
@@ -54,5 +54,10 @@ def test_the_name_is_the_given_one_or_the_last_part_of_the_reference(settings: d
 @given(st.text(min_size=1, max_size=300))
 def test_every_reference_gives_a_name(reference: str) -> None:
     name = dataset_name(DatasetSettings(reference=reference))
-    assert re.fullmatch(NAME_PATTERN, name)
-    assert name not in (".", "..")
+    assert re.fullmatch(DATASET_NAME_PATTERN, name)
+
+
+@pytest.mark.parametrize("name", [".", "..", ".hidden", "a/b", "", "n" * 129, "a@b", "a b", "é"])
+def test_a_name_that_no_reference_could_have_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="name"):
+        DatasetSettings(reference="rows.jsonl", name=name)
