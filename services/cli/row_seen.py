@@ -95,7 +95,10 @@ def _print(seen: RowSeen, *, first: bool) -> None:
     elif seen.found:
         say("No training learnt from it.")
     if seen.versions:
-        versions = [(one.id, ", ".join(one.aliases), one.through or "its own job") for one in seen.versions]
-        print_table(("version", "aliases", "through"), versions, title="\nVersions that learnt from it")
+        versions = [
+            (one.id, ", ".join(one.aliases), ", ".join(one.deployments), one.through or "its own job")
+            for one in seen.versions
+        ]
+        print_table(("version", "aliases", "deployments", "through"), versions, title="\nVersions that learnt from it")
     for remark in seen.remarks:
         say(f"NOT SEARCHED: {remark}")

@@ -97,9 +97,12 @@ class RowSearch:
         if len(rows) > VERSIONS_AT_MOST:
             search.remarks.append(f"only {VERSIONS_AT_MOST} of the versions are named")
         return tuple(
-            SeeingVersion(id=f"{model}@{version}", aliases=tuple(json.loads(aliases)), through=through if depth else None)
-            for model, version, through, depth, aliases in rows[:VERSIONS_AT_MOST]
-        )
+            SeeingVersion(
+                id=f"{model}@{version}", aliases=tuple(json.loads(aliases)), deployments=tuple(deployments),
+                through=through if depth else None,
+            )
+            for model, version, through, depth, aliases, deployments in rows[:VERSIONS_AT_MOST]
+        )  # fmt: skip
 
 
 def _reads(use: str, stored: str, stored_by_job: str) -> bool:

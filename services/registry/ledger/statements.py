@@ -20,6 +20,9 @@ VERSIONS = """WITH RECURSIVE saw(model, version, through, depth) AS (
         SELECT r.model, r.version, r.started_from, saw.depth + 1 FROM registration r
         JOIN saw ON r.started_from = saw.model || '@' || saw.version WHERE r.version IS NOT NULL AND saw.depth < 50)
     SELECT model, version, min(through), min(depth),
-           coalesce((SELECT CAST(named -> version AS text) FROM model m WHERE m.key = saw.model), '[]')
+           coalesce((SELECT CAST(named -> version AS text) FROM model m WHERE m.key = saw.model), '[]'),
+           array(SELECT d.key FROM deployment d WHERE d.open AND d.state -> 'active' ->> 'model' = saw.model
+                 AND d.state -> 'active' ->> 'version' = saw.version ORDER BY d.key)
     FROM saw GROUP BY model, version ORDER BY min(depth), model, version LIMIT $3"""
-"""Reads the versions that a step of a job made or that it is in the lineage of, and those that started from one of them."""
+"""Reads the versions that a step of a job made or that it is in the lineage of, and those that started from one of them, with the aliases
+that name them and the deployments that serve them now."""

@@ -31,6 +31,7 @@ class SeeingVersion(Frozen):
 
     id: str = Field(description="`name@version`.")
     aliases: tuple[str, ...] = Field(description="Aliases that name it now.")
+    deployments: tuple[str, ...] = Field(description="Deployments that serve it to their callers now.")
     through: str | None = Field(
         description="The version that it continues from and that learnt from the row; null if its own job did."
     )

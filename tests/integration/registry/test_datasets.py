@@ -12,6 +12,8 @@ from schemas.jobs import StepFailed, StepResult
 from schemas.row_digest import row_digest
 from services.registry.datasets.views import DatasetSummary
 from tests.command import Ended, run
+from tests.deploying import deploy, serves
+from tests.model_servers import StandIn
 from tests.registry import Registry
 from tests.toy import until
 
@@ -21,7 +23,7 @@ ONE, OTHER = "0123456789ab" + "1" * 52, "0123456789ab" + "2" * 52
 
 @pytest.fixture(scope="module")
 async def running(kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Registry]:
-    async with Registry(kafka, database_url, tmp_path_factory.mktemp("datasets")).running() as registry:
+    async with Registry(kafka, database_url, tmp_path_factory.mktemp("datasets"), StandIn).running() as registry:
         yield registry
 
 
@@ -154,12 +156,14 @@ async def test_a_row_leads_to_the_trainings_versions_and_aliases_that_saw_it(reg
     await registry.ask(later)
     second = f"{registry.name('router')}@{(await registry.result(later)).facts['version']}"
     await until(lambda: len(told(registry)) == 1)
+    await deploy(registry, "candidate")
+    await serves(registry, "1.0.0")
     answer = (await registry.http.get(f"/rows/{seen}?dataset={name}")).json()
     assert answer["found"] == [{"dataset": f"{name}@{digest}", "split": "train", "row": "train-1"}]
     steps = [(step["job_id"], step["step"], step["times"]) for step in answer["steps"]]
     assert steps == [(registry.job("saw"), "train", 2)]
     assert answer["versions"] == [
-        {"id": first, "aliases": ["candidate"], "through": None}, {"id": second, "aliases": [], "through": first},
+        {"id": first, "aliases": ["candidate"], "deployments": [registry.job("support")], "through": None}, {"id": second, "aliases": [], "deployments": [], "through": first},
     ]  # fmt: skip
     assert (answer["complete"], answer["remarks"]) == (True, [])
     nobody = (await registry.http.get(f"/rows/{unseen}?dataset={name}")).json()

@@ -403,7 +403,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
     seen, ended = Counter[str](), set[str]()
     for seed in range(60):
         world = World(random.Random(seed))
-        for _ in range(180):
+        for _ in range(220):
             world.step()
         world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
