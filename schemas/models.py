@@ -101,6 +101,22 @@ class VersionDescribed(EventData):
 _SUPERSEDES = "Id of the request that waited for approval for this alias and waits no more; null if none did."
 
 
+class VersionStateChanged(EventData):
+    """Somebody changed the state of a version; the version itself never changes, and its files stay."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    version: str = Field(description="The version.")
+    job_id: str = Field(description="The job that made the version.")
+    step: str = Field(description="The register step of the job.")
+    state: str = Field(
+        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
+        "it, and no job starts from it or is judged by it."
+    )
+    previous: str = Field(description="The state before.")
+    by: str = Field(description="Who changed it.")
+    reason: str = Field(description="Why.")
+
+
 class AliasMoved(EventData):
     """What all moves of an alias tell."""
 
@@ -201,6 +217,9 @@ class PromotionRequested(EventData):
     verdict: str | None = Field(description="What the gates said: passed, or inconclusive; null if none was asked.")
     accepts_inconclusive: bool = Field(
         default=False, description="Whether who asks takes it on themselves that evidence does not suffice."
+    )
+    accepts_deprecated: bool = Field(
+        default=False, description="Whether who asks takes it on themselves that the version is deprecated."
     )
     supersedes: str | None = Field(default=None, description=_SUPERSEDES)
 

@@ -63,6 +63,8 @@ LIBRARIES = "libraries"
 """In the record of a training: the version of each package that decides which numbers it computes."""
 ENVIRONMENT = frozenset({DEVICE, PROCESSES, STRATEGY, BACKEND, THREADS, LIBRARIES, VERSIONS_CHANGED})
 """What the record of a training says about where it ran, not about what was asked for."""
+VERSION_DEPRECATED = "version_deprecated"
+"""Which version a job starts from, or is judged by, although it is deprecated, and why it is, in words."""
 JUDGE = "judge"
 JUDGE_MODEL_SHA256 = "judge_model_sha256"
 JUDGE_REFERENCE = "judge_reference"

@@ -42,6 +42,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionStateChanged,
 )
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
@@ -82,7 +83,7 @@ PROGRESS = Topic(
 MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
-     PromotionRequested, PromotionDeclined,
+     PromotionRequested, PromotionDeclined, VersionStateChanged,
      DeploymentRequested, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",

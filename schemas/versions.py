@@ -7,6 +7,9 @@ from schemas.base import NAME_PATTERN
 
 _NAME = re.compile(NAME_PATTERN)
 
+LIVE, DEPRECATED, ARCHIVED = "live", "deprecated", "archived"
+"""The states of a version."""
+
 
 class VersionReference(NamedTuple):
     """A reference to a registered version."""

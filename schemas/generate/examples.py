@@ -50,13 +50,14 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionStateChanged,
 )
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequest, JobRequested
 from schemas.steps import PlannedStep, Policy, PrepareSettings, RegisterSettings, TrainSettings
-from schemas.versions import ALIAS_REMEDY
+from schemas.versions import ALIAS_REMEDY, DEPRECATED, LIVE
 
 JOB = "support-2026-11"
 MODEL = "support-router"
@@ -237,6 +238,8 @@ def _history() -> Iterator[_Example]:
         layout="prompt_completion: prompt, completion", registered_by="relaycore", job_id=JOB, step="prepare", attempt=1,
     )  # fmt: skip
     yield _Example(REGISTRY, f"{told.dataset}@{told.sha256}", 1, told)
+    changed = {**about, "state": DEPRECATED, "previous": LIVE, "reason": "1.1.0 is better."}
+    yield _Example(REGISTRY, MODEL, 11, VersionStateChanged.model_validate(changed))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

@@ -61,6 +61,10 @@ async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) ->
     return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), found
 
 
+_CHANGES = ("description", "tags", "state", "state_reason")
+"""What a version's row has beside its registration."""
+
+
 async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None) -> tuple[list[VersionView], StateAsOf]:
     """Return every version registered by `moment`, or those of model `key`, newest first, with the aliases of then.
 
@@ -77,7 +81,8 @@ async def versions_at(cluster: Cluster, moment: datetime, key: str | None = None
             owner = rows[model_ref(state.registered.model)].state
             assert isinstance(owner, ModelState)
             aliases = sorted(alias for alias, version in owner.aliases.items() if version == state.registered.version)
-            views.append(VersionView.of(state.registered, state.registered_at, tuple(aliases)))
+            view = VersionView.of(state.registered, state.registered_at, tuple(aliases))
+            views.append(view.model_copy(update={name: getattr(state, name) for name in _CHANGES}))
     return sorted(views, key=lambda view: (view.registered_at, view.id), reverse=True), found
 
 

@@ -14,6 +14,7 @@ from schemas.models import (
     ModelRegistered,
     PromotionDeclined,
     PromotionRequested,
+    VersionStateChanged,
 )
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
 from services.audit.selection import is_of_job
@@ -71,8 +72,8 @@ def _version_of(event: Event) -> tuple[str, str] | None:
     match event.data:
         case ModelRegistered() | AliasMoved() | AliasRefused() | GatesChecked() as data:
             return data.model, data.version
-        case PromotionRequested() | PromotionDeclined() as request:
-            return request.model, request.version
+        case PromotionRequested() | PromotionDeclined() | VersionStateChanged() as later:
+            return later.model, later.version
         case AliasRemoved() as removed:
             return removed.model, removed.previous
     return None

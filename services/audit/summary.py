@@ -48,6 +48,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionStateChanged,
 )
 from schemas.progress import StepProgressed
 from schemas.requests import JobCancelRequested, JobControlRequested, JobRequested
@@ -179,6 +180,8 @@ def sentence(data: EventData, source: str) -> str:
             )
         case DeploymentRetired() as retired:
             return f"{retired.deployment} is retired, by {retired.by}{_why(retired.reason)}"
+        case VersionStateChanged() as changed:
+            return f"{changed.model}@{changed.version} is {changed.state}, and was {changed.previous}{_by(changed)}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"
@@ -197,7 +200,9 @@ def _rules(policy: AliasPolicy | None) -> str:
     return f"has {len(policy.gates)} gates{''.join(more)} now"
 
 
-def _by(change: AliasMoved | AliasRemoved | AliasPolicySet | PromotionRequested | PromotionDeclined) -> str:
+def _by(
+    change: AliasMoved | AliasRemoved | AliasPolicySet | PromotionRequested | PromotionDeclined | VersionStateChanged,
+) -> str:
     by = "" if change.by == "unknown" else f", by {change.by}"
     return f"{by}{_why(change.reason)}"
 

@@ -28,6 +28,9 @@ By = Annotated[str | None, typer.Option("--by", help="Who, for the record; defau
 Accepts = Annotated[
     bool, typer.Option("--accept-inconclusive", help="Move it although the gates are inconclusive; needs a reason.")
 ]
+AcceptsDeprecated = Annotated[
+    bool, typer.Option("--accept-deprecated", help="Move it although the version is deprecated; needs a reason.")
+]
 Sequence = Annotated[
     int | None,
     typer.Option(
@@ -73,13 +76,15 @@ def promote(
     reason: Why = "",
     by: By = None,
     accept_inconclusive: Accepts = False,
+    accept_deprecated: AcceptsDeprecated = False,
     sequence: Sequence = None,
     json: Json = False,
 ) -> None:
     """Move an alias to a version, or ask for it where a second person approves. Exit code 1 when it is refused, also by its gates, 4
     when the model does not exist."""
     name, number = numbered(version)
-    body = {"version": number, "by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive}
+    accepted = {"accept_inconclusive": accept_inconclusive, "accept_deprecated": accept_deprecated}
+    body = {"version": number, "by": who(by), "reason": reason, **accepted}
     change(json, lambda edge: edge.put(AliasesView, alias_path(name, alias), body, if_match(sequence)))
 
 

@@ -4,7 +4,19 @@ from typing import Annotated, Literal
 
 import typer
 
-from services.cli.aliases import Accepts, Alias, By, Json, ModelName, Why, alias_path, change, numbered, who
+from services.cli.aliases import (
+    Accepts,
+    AcceptsDeprecated,
+    Alias,
+    By,
+    Json,
+    ModelName,
+    Why,
+    alias_path,
+    change,
+    numbered,
+    who,
+)
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -49,11 +61,13 @@ def approve(
     reason: Why = "",
     by: By = None,
     accept_inconclusive: Accepts = False,
+    accept_deprecated: AcceptsDeprecated = False,
     json: Json = False,
 ) -> None:
     """Approve what somebody else asked for, so that the alias moves. Exit code 1 when it is refused, also by its gates, 4 when the
     model does not exist."""
-    _answer("approve", version, alias, json, {"by": who(by), "reason": reason, "accept_inconclusive": accept_inconclusive})
+    accepted = {"accept_inconclusive": accept_inconclusive, "accept_deprecated": accept_deprecated}
+    _answer("approve", version, alias, json, {"by": who(by), "reason": reason, **accepted})
 
 
 @app.command(example='neuroweaver models decline support-router@1.2.0 production --reason "Not before the release."')

@@ -1,10 +1,10 @@
-"""`neuroweaver models describe`: says what there is to know about a version, by a text and by tags."""
+"""`neuroweaver models describe` and `state`: what there is to know about a version, and whether it may still be used."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from services.cli.aliases import By, Json, who
+from services.cli.aliases import By, Json, Why, numbered, who
 from services.cli.commands import Commands
 from services.cli.edge import Edge, RequestRefused
 from services.cli.exits import Exit, stop_with
@@ -50,6 +50,33 @@ def describe(
         print_pairs(
             (("model", version.id), ("description", version.description or None), ("tags", tags_line(version.tags)))
         )
+
+
+@app.command("state", example='neuroweaver models state support-router@1.0.0 deprecated --reason "1.1.0 is better."')
+def change_state(
+    version: Annotated[str, typer.Argument(help="The version.", metavar="NAME@VERSION")],
+    state: Annotated[Literal["live", "deprecated", "archived"], typer.Argument(help="Its state from now on.")],
+    reason: Why,
+    by: By = None,
+    json: Json = False,
+) -> None:
+    """Deprecate or archive a version, or make it live again. Exit code 1 when it is still used, 4 when it does not exist."""
+    numbered(version)
+    body = {"state": state, "by": who(by), "reason": reason}
+    with http_address(CliSettings()) as address, Edge(address) as edge:
+        try:
+            view = edge.put(VersionView, f"{model_path(version)}/state", body)
+        except RequestRefused as refusal:
+            refused(refusal, json)
+    if json:
+        print_json(view)
+    else:
+        print_pairs((("model", view.id), ("state", state_line(view))))
+
+
+def state_line(version: VersionView) -> str:
+    """Return the state of a version with its reason as one line."""
+    return f"{version.state}: {version.state_reason}" if version.state_reason else version.state
 
 
 def tags_line(tags: dict[str, str]) -> str | None:

@@ -3,7 +3,7 @@
 import shutil
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -43,6 +43,9 @@ def list_models(
     started_from: Annotated[
         str | None, typer.Option(help="Only versions whose training started from this one, NAME@VERSION.")
     ] = None,
+    state: Annotated[
+        Literal["live", "deprecated", "archived"] | None, typer.Option(help="Only versions in this state.")
+    ] = None,
     where: Annotated[
         str | None,
         typer.Option(
@@ -56,13 +59,13 @@ def list_models(
 ) -> None:
     """List versions, the newest first."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        asked = {"name": name, "alias": alias, "job_id": job, "started_from": started_from, "filter": where}
+        asked = {"name": name, "alias": alias, "job_id": job, "started_from": started_from, "state": state, "filter": where}
         versions = edge.listed(VersionPage, "/models", limit, **asked)
     if json:
         print_json(versions)
     else:
         print_table(
-            ("model", "purpose", "aliases", "tags", "registered", "job", "metrics"),
+            ("model", "purpose", "state", "aliases", "tags", "registered", "job", "metrics"),
             [_row(version) for version in versions],
             least=("registered", "metrics", "job", "tags"),
         )
@@ -154,6 +157,7 @@ def _row(version: VersionSummary) -> tuple[object, ...]:
     return (
         version.id,
         version.purpose,
+        version.state,
         ", ".join(version.aliases),
         descriptions.tags_line(version.tags) or "",
         at,
@@ -168,6 +172,7 @@ def _print_version(version: VersionView) -> None:
         (
             ("model", version.id),
             ("purpose", "scores answers as a judge, and writes none" if _scores(version) else "writes answers"),
+            ("state", descriptions.state_line(version)),
             ("aliases", ", ".join(version.aliases) or None),
             ("description", version.description or None),
             ("tags", descriptions.tags_line(version.tags)),

@@ -59,13 +59,17 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
     ) -> AliasesView:
         """Moves the alias at once and announces it as ModelPromoted, if its gates let the version pass.
 
-        If a second person approves what the alias names, the answer is 202: PromotionRequested announces that it waits for them.
+        An archived version is refused, and a deprecated one unless that is accepted. If a second person approves what the alias names, the answer is 202: PromotionRequested announces that it waits for them.
         If the alias names the version already, nothing changes and nothing is announced.
         """
         await model(name)
         async with changes.open(name, alias, target.by, target.reason, if_match) as changing:
             if changing.model.aliases.get(alias) != target.version:
-                wish = await changing.wish(target.version, accepts_inconclusive=target.accept_inconclusive)
+                wish = await changing.wish(
+                    target.version,
+                    accepts_inconclusive=target.accept_inconclusive,
+                    accepts_deprecated=target.accept_deprecated,
+                )
                 changing.decide(promotion(wish, changing.states))
         response.status_code = 202 if changing.waits else 200
         return await aliases_of(name, response)

@@ -17,6 +17,7 @@ from services.registry.describing import describe_version
 from services.registry.policy_views import CheckPage
 from services.registry.queries import (
     MODEL_ID,
+    ONE_VERSION,
     ChecksAsked,
     ModelQueries,
     ModelRow,
@@ -25,7 +26,16 @@ from services.registry.queries import (
     StoredVersion,
     VersionsAsked,
 )
-from services.registry.views import DescriptionAsked, MovePage, RequestPage, VersionPage, VersionView, stored_version
+from services.registry.version_states import change_version_state
+from services.registry.views import (
+    DescriptionAsked,
+    MovePage,
+    RequestPage,
+    StateAsked,
+    VersionPage,
+    VersionView,
+    stored_version,
+)
 
 ModelId = Annotated[
     str,
@@ -35,6 +45,8 @@ ModelId = Annotated[
     ),
     AfterValidator(no_folder),
 ]
+
+OneVersion = Annotated[str, Path(pattern=ONE_VERSION, description="`name@version` or `name@alias`.")]
 
 _NAMED = 20
 """The most aliases that a refusal names."""
@@ -88,6 +100,18 @@ def router(runtime: Runtime) -> APIRouter:
         """Sets the description and the tags that are given, and announces them as VersionDescribed if they are new."""
         known = stored_version(await version(model_id))
         await describe_version(runtime, known.name, known.lineage, asked)
+        return stored_version(await version(known.id))
+
+    @api.put(
+        "/{model_id}/state", summary="Deprecate or archive a version, or make it live", responses=problems(404, 409, 422)
+    )
+    async def put_in_state(model_id: OneVersion, asked: StateAsked) -> VersionView:
+        """Announces it as VersionStateChanged if it is new. What is still used is not archived: the refusal names each use.
+
+        A version that is archived keeps its files, and can become live again.
+        """
+        known = stored_version(await version(model_id))
+        await change_version_state(runtime, models, known.id, known.lineage, asked)
         return stored_version(await version(known.id))
 
     @api.get(

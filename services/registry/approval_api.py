@@ -33,7 +33,9 @@ def approval_routes(changes: AliasChanges) -> APIRouter:
         await aliases_shown(models, name, response)
         async with changes.open(name, alias, asked.by, asked.reason, if_match, pinned=True) as changing:
             waiting = waiting_for(alias, asked.request, changing.model)
-            wish = await changing.wish(waiting.version, accepts_inconclusive=asked.accept_inconclusive)
+            wish = await changing.wish(
+                waiting.version, accepts_inconclusive=asked.accept_inconclusive, accepts_deprecated=asked.accept_deprecated
+            )
             changing.decide(approval(wish, waiting.id, changing.states))
         return await aliases_shown(models, name, response)
 

@@ -49,13 +49,13 @@ class Changing:
         """The time of the change."""
         return self.command.unit.now
 
-    async def wish(self, version: str, *, accepts_inconclusive: bool = False) -> Wish:
+    async def wish(self, version: str, *, accepts_inconclusive: bool = False, accepts_deprecated: bool = False) -> Wish:
         """Lock what a decision about `version` needs. Raises a 422 Problem for a version that the model does not have."""
         ref = await self.models.registration(self.name, version)
         if ref is None:
             raise unknown_version(self.name, version, self.model)
         await self.command.lock((ref, move_ref(self.change.id), *rows_needed(self.alias, self.change.id, self.model)))
-        return Wish(self.alias, self._registered(ref), self.change, accepts_inconclusive)
+        return Wish(self.alias, self._registered(ref), self.change, accepts_inconclusive, accepts_deprecated)
 
     def decide(self, decided: Decided) -> None:
         """Apply what was decided; why the alias does not move is told after the transaction, which keeps the evidence."""

@@ -25,6 +25,8 @@ _REQUESTS = Listing("item", "promotion_request", "requested_at", "key", statemen
 
 MODEL_ID = r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$"
 """Pattern of `name`, `name@version` and `name@alias`."""
+ONE_VERSION = r"^[A-Za-z0-9._-]{1,128}@[A-Za-z0-9._-]{1,128}$"
+"""Pattern of `name@version` and `name@alias`."""
 
 VersionId = Annotated[str, Field(pattern=rf"^{NAME_PATTERN.strip('^$')}@[0-9]+\.[0-9]+\.[0-9]+$", max_length=256)]
 """Id of a version; aliases move, so none of them is recorded."""
@@ -40,6 +42,8 @@ class StoredVersion(NamedTuple):
     description: str | None = None
     tags: str | None = None
     """As JSON."""
+    state: str | None = None
+    state_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,9 @@ class VersionsAsked(Frozen):
     dataset_sha256: Text | None = Field(default=None, description="Only versions made from this data set.")
     started_from: VersionId | None = Field(
         default=None, description="Only versions whose training started from this one, `name@version`; an alias names none."
+    )
+    state: Literal["live", "deprecated", "archived"] | None = Field(
+        default=None, description="Only versions in this state."
     )
     filter: LongText | None = Field(
         default=None,
@@ -137,6 +144,10 @@ class ModelQueries:
         """Return the reference to a version; None if the model has none such. A version that it has, it has for ever."""
         row = await self.reads.row(statements.REGISTRATION_OF, name, version)
         return Ref(REGISTRATION, row[0]) if row else None
+
+    async def used_by(self, version_id: str, most: int) -> list[str]:
+        """Return what uses a version: versions that continue from it, open steps and deployments, at most `most`."""
+        return [row[0] for row in await self.reads.rows(statements.USED_BY, version_id, most)]
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
         """Return the version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.

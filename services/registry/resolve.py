@@ -22,11 +22,13 @@ from schemas.results import (
     RESOLVED_DATASET,
     ROOT_MODEL,
     STARTED_FROM,
+    VERSION_DEPRECATED,
 )
 from schemas.steps import ResolveSettings
-from schemas.versions import version_reference
+from schemas.versions import ARCHIVED, DEPRECATED, version_reference
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, Work, WorkContext
+from services.chassis.process.logging import get_logger
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactRefused
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.datasets.queries import DatasetQueries
@@ -35,6 +37,8 @@ from services.registry.domain.datasets import dataset_id
 from services.registry.domain.lineage import SCORES
 from services.registry.queries import ModelQueries
 from services.registry.unresolved import Unresolved
+
+_log = get_logger(__name__)
 
 _NAMED = 5
 _DEEPEST = 50
@@ -93,6 +97,7 @@ class Resolver:
             raise TypeError(f"step {work.request.step} of kind {work.request.kind} has no resolve settings")
         try:
             found = await self._found(settings)
+            told = {} if isinstance(found, _Data) else await self._deprecated(found.id, settings.base_model)
             cache = cache_of(context.settings.home)
             await asyncio.to_thread(
                 _verify, context.settings.artifacts_uri, found, settings.dataset or settings.base_model, cache
@@ -100,7 +105,19 @@ class Resolver:
         except Unresolved as unresolved:
             reason = unresolved.reason(settings.field)
             return Failed(StepFault(cause="user", message=str(reason), reasons=(reason,)))
-        return Completed(StepResult(outputs=found.artifacts, facts=found.facts))
+        return Completed(StepResult(outputs=found.artifacts, facts={**found.facts, **told}))
+
+    async def _deprecated(self, version_id: str, asked: str) -> dict[str, str]:
+        """Return the fact that the version is deprecated, if it is. Raises Unresolved for one that is archived."""
+        name, _, number = version_id.partition("@")
+        stored = await self._queries.version(name, number)
+        if stored is None or stored.state not in (DEPRECATED, ARCHIVED):
+            return {}
+        why = f"{version_id} is {stored.state}: {stored.state_reason}"
+        if stored.state == ARCHIVED:
+            raise Unresolved(asked, why, "name another version, or make this one live again: neuroweaver models state")
+        _log.warning("a job uses a deprecated version", version=version_id, reason=stored.state_reason)
+        return {VERSION_DEPRECATED: why}
 
     async def _found(self, settings: ResolveSettings) -> "_Start | _Judge | _Data":
         reference = settings.base_model

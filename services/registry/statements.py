@@ -1,10 +1,12 @@
 """Holds the SQL of what HTTP reads of models and versions: one statement per response, without locks."""
 
+from services.chassis.executor.attempts import OPEN
+
 _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
 """Joins the model only to the versions of the response."""
 _FOUND = (
     f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES}, r.state ->> 'description', "
-    "CAST(r.tags AS text) FROM registration r"
+    "CAST(r.tags AS text), r.version_state, r.state ->> 'state_reason' FROM registration r"
 )
 
 HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = (SELECT state ->> 'highest' FROM model WHERE key = $1)"""
@@ -31,6 +33,23 @@ MODEL_AND_MOVES = f"""SELECT CAST(state AS text), array(SELECT item FROM alias_m
 REGISTRATION_OF = "SELECT key FROM registration WHERE model = $1 AND version = $2"
 """Reads the key of the row of a version."""
 
+_OPEN = ", ".join(repr(status) for status in OPEN)
+_USES = "$.results.*.facts.* ? (@ == $id)"
+_SERVED = """(state #>> '{wish,model}', state #>> '{wish,version}'), (state #>> '{active,model}', state #>> '{active,version}'),
+                   (state #>> '{target,model}', state #>> '{target,version}'),
+                   (CASE WHEN CAST(state ->> 'warm_until' AS timestamptz) > clock_timestamp() THEN state #>> '{warm,model}' END,
+                    state #>> '{warm,version}')"""
+USED_BY = f"""SELECT used_by FROM (
+       SELECT model || '@' || version FROM registration WHERE (started_from = $1 OR base_model = $1) AND version_state <> 'archived'
+       UNION ALL SELECT 'step ' || step || ' of job ' || job_id FROM attempt WHERE status IN ({_OPEN})
+           AND (state #>> '{{requested,settings,base_model}}' = $1
+                OR jsonb_path_exists(state -> 'requested', '{_USES}', jsonb_build_object('id', CAST($1 AS text))))
+       UNION ALL SELECT 'deployment ' || key FROM deployment WHERE open AND EXISTS (
+           SELECT FROM (VALUES {_SERVED}) AS served(model, version) WHERE model || '@' || version = $1))
+       AS uses(used_by) ORDER BY used_by LIMIT $2"""
+"""Reads what uses the version with the id $1: versions that are not archived and continue from it, open steps, and deployments that
+serve it or may return to it; at most $2."""
+
 MOVE_FILTERS = {"model": "model = {}", "alias": "alias = {}"}
 """The condition of each filter of the list of moves, with {} for the value."""
 
@@ -48,10 +67,12 @@ FILTERS = {
     "base_model": "r.base_model = {}",
     "dataset_sha256": "r.dataset_sha256 = {}",
     "started_from": "r.started_from = {}",
+    "state": "r.version_state = {}",
 }
 """The condition of each filter of the list of versions, with {} for the value."""
 _BESIDE = """',"purpose":', to_json(coalesce(r.purpose, 'answers')),
        ',"started_from":', coalesce(to_json(r.started_from), 'null'),
+       ',"state":', to_json(coalesce(r.version_state, 'live')),
        ',"tags":', coalesce(CAST(r.tags AS text), '{}')"""
 ITEM, ROWS, TIME, KEY = (
     f"""concat(r.summary, {_BESIDE}, ',"aliases":', {_ALIASES}, '}}')""",

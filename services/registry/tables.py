@@ -51,6 +51,7 @@ registration = aggregate_table(
     ),
     Column("registered_at", DateTime(timezone=True)),
     Column("tags", JSONB, Computed("state -> 'tags'", persisted=True)),
+    Column("version_state", Text, Computed("state ->> 'state'", persisted=True), comment="live, deprecated or archived."),
     Column("metrics", JSONB, Computed("state -> 'registered' -> 'metrics'", persisted=True)),
     Column(
         "summary",
@@ -62,7 +63,7 @@ registration = aggregate_table(
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)
 _NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
-for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from", "dataset"):
+for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from", "dataset", "version_state"):
     Index(f"registration_{_column}", registration.c[_column], *_NEWEST)
 
 alias_move = aggregate_table(

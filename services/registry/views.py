@@ -2,13 +2,14 @@
 
 import json
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import NAME_PATTERN, Frozen, Name, Storable, Strict
 from schemas.models import Lineage, ModelRegistered
+from schemas.versions import LIVE
 from services.registry.domain.lineage import Artifact, is_evaluated
 from services.registry.domain.requests import Asked, Outcome, Waiting
 from services.registry.domain.state import AliasMove
@@ -29,12 +30,18 @@ class _Named(Frozen):
         "writes none.",
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Value by name, as people set them.")
+    state: str = Field(
+        default=LIVE,
+        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
+        "it, and no job starts from it or is judged by it.",
+    )
 
 
 class VersionView(_Named):
-    """One version of a model; only its aliases, its description and its tags can change."""
+    """One version of a model; only its aliases, its description, its tags and its state can change."""
 
     description: str = Field(default="", description="What people say about the version.")
+    state_reason: str = Field(default="", description="Why it is in its state; empty if that never changed.")
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
     evaluated: bool = Field(
@@ -77,7 +84,9 @@ def stored_version(stored: StoredVersion) -> VersionView:
     """Return the view of what the rows have."""
     made = ModelRegistered.model_validate_json(stored.registered)
     view = VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
-    return view.model_copy(update={"description": stored.description or "", "tags": json.loads(stored.tags or "{}")})
+    told = {"description": stored.description or "", "tags": json.loads(stored.tags or "{}")}
+    state = {"state": stored.state or LIVE, "state_reason": stored.state_reason or ""}
+    return view.model_copy(update={**told, **state})
 
 
 class VersionSummary(_Named):
@@ -144,6 +153,14 @@ Accepts = Annotated[
 ]
 
 
+AcceptsDeprecated = Annotated[
+    bool,
+    Field(
+        description="Whether the alias moves although the version is deprecated: a person answers for it, with a reason."
+    ),
+]
+
+
 class AliasTarget(Strict):
     """The version to which an alias is moved."""
 
@@ -151,6 +168,7 @@ class AliasTarget(Strict):
     by: By = "unknown"
     reason: Why = ""
     accept_inconclusive: Accepts = False
+    accept_deprecated: AcceptsDeprecated = False
 
 
 class RollbackTarget(Strict):
@@ -188,6 +206,7 @@ class ApprovalAsked(Strict):
     by: Approver
     reason: Why = ""
     accept_inconclusive: Accepts = False
+    accept_deprecated: AcceptsDeprecated = False
 
 
 class DeclineAsked(Strict):
@@ -218,3 +237,14 @@ class DescriptionAsked(Strict):
         default_factory=dict, max_length=100, description="Value by name of the tags that change; null removes a tag."
     )
     by: Annotated[Storable, Field(min_length=1, max_length=256, description="Who describes it.")] = "unknown"
+
+
+class StateAsked(Strict):
+    """The state in which a version is from now on."""
+
+    state: Literal["live", "deprecated", "archived"] = Field(
+        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
+        "it, and no job starts from it or is judged by it."
+    )
+    by: Annotated[Storable, Field(min_length=1, max_length=256, description="Who changes it.")] = "unknown"
+    reason: Annotated[Why, Field(min_length=1)]

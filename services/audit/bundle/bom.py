@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from schemas.artifacts import SHA256_PATTERN
 from services.audit.bundle.cited import NOT_RECORDED, NOTHING, Cited, Tree
-from services.audit.bundle.facts import Measured, measured
+from services.audit.bundle.facts import LIMITS, Measured, measured
 from services.audit.bundle.sources import VersionSources
 
 BOM = "bom.cdx.json"
@@ -85,7 +85,7 @@ def _text(number: Cited) -> Cited:
 
 
 def _limits(known: VersionSources) -> list[Tree]:
-    told = (known.fact(name) for name in ("dataset_notes", "rows_left_out", "rewards_missing", "versions_changed"))
+    told = (known.fact(name) for name in LIMITS)
     return [fact for fact in told if isinstance(fact.value, str)]
 
 

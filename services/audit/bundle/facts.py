@@ -12,7 +12,7 @@ from services.audit.bundle.compute import compute_of
 from services.audit.bundle.sources import Source, VersionSources
 
 _DATA_METRICS = ("rows_", "tokens_")
-_LIMITS = ("dataset_notes", "rows_left_out", "rewards_missing", "versions_changed")
+LIMITS = ("dataset_notes", "rows_left_out", "rewards_missing", "versions_changed", "version_deprecated")
 """Facts in which steps tell what a reader should know."""
 _FEEDBACK = (
     "judge", "candidates", "comparisons", "pairs", "ties", "invalid", "agreement", "position_consistency", "longer_preferred"
@@ -118,7 +118,7 @@ def _results(known: VersionSources, step: str, *kinds: str) -> Iterator[Fact]:
     """Yield facts and metrics of a step's result, without those that tell limits."""
     for kind in kinds:
         for name in known.registered.under("lineage", "results", step, kind):
-            if name not in _LIMITS:
+            if name not in LIMITS:
                 value = known.result(step, kind, name)
                 yield Fact(f"{step}: {_words(name)}", _measurable(value) if kind == "metrics" else value)
 
@@ -210,7 +210,7 @@ def _oversight(known: VersionSources) -> Iterator[Fact]:
 
 def _limits(known: VersionSources) -> Iterator[Fact]:
     for step in known.steps:
-        for name in _LIMITS:
+        for name in LIMITS:
             told = known.result(step, "facts", name)
             if told.value is not None:
                 yield Fact(f"{step}: {_words(name)}", told)

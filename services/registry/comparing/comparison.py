@@ -8,6 +8,7 @@ from pydantic import Field, JsonValue
 
 from schemas.base import Frozen
 from schemas.metrics import Metric, paired
+from schemas.versions import LIVE
 from services.registry.comparing.change import change, lower_is_better
 from services.registry.views import VersionView
 
@@ -165,6 +166,8 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, JsonValue]]:
 
 def _remarks(views: Sequence[VersionView], same: Sequence[bool]) -> Iterator[str]:
     for view, is_same in zip(views, same, strict=True):
+        if view.state != LIVE:
+            yield f"{view.id} is {view.state}: {view.state_reason}"
         if not view.evaluated:
             yield f"{view.id} was not evaluated before its registration"
         elif not is_same:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from schemas.base import Frozen
 from schemas.metrics import Metric, paired
+from schemas.versions import LIVE
 from services.registry.comparing.change import change, lower_is_better
 from services.registry.views import VersionView
 
@@ -34,19 +35,21 @@ class Recommendation(Frozen):
     )
     metrics: dict[str, float] = Field(description="The metrics that counted, with their weights.")
     reasons: tuple[str, ...]
-    missing: tuple[str, ...] = Field(description="What was not measured.")
+    missing: tuple[str, ...] = Field(description="What was not measured, or is deprecated or archived.")
     considered: tuple[ScoredVersion, ...] = Field(description="The best first.")
 
 
 def recommended(
     model: str, views: Sequence[VersionView], weights: Mapping[Goal, float], metric: str | None = None
 ) -> Recommendation:
-    """Recommend one of `views` for goals with `weights`, which are positive. `metric`: what quality means.
+    """Recommend a live one of `views` for goals with `weights`, which are positive. `metric`: what quality means.
 
     Versions are compared on the data on which most of them were measured, ties in favour of the newest. Each metric is scaled to 0
     (worst) to 1 (best), and the scores are added up by weight.
     """
-    measured, missing = _comparable(views)
+    live = [view for view in views if view.state == LIVE]
+    measured, missing = _comparable(live)
+    missing += [f"{view.id} is {view.state}: {view.state_reason}" for view in views if view.state != LIVE]
     names = _metrics(weights, measured, metric)
     found = {view.id: _values(view) for view in measured}
     able = [view for view in measured if all(_is_measured(found[view.id], name) for name in names)]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.deployments import DeploymentRequested
 from schemas.models import ModelRegistered
+from schemas.versions import ARCHIVED
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.transaction.commands import Command
 from services.chassis.serving.problem import Problem
@@ -159,6 +160,9 @@ class DeploymentCommands:
         if made.purpose != "answers":
             message = f"the versions of {model} are for {made.purpose}, and write no answers"
             raise DeploymentRefused("model", model, message, "deploy a version of a model that writes answers")
+        if found.state == ARCHIVED:
+            message, remedy = f"it is archived: {found.state_reason}", "deploy another version, or make this one live again"
+            raise DeploymentRefused("model", f"{model}@{made.version}", message, remedy)
         return made
 
 

@@ -15,10 +15,11 @@ _NOBODY = "unknown"
 
 
 class Passed(NamedTuple):
-    """What the gates said of a version, and whether who asks accepts inconclusive evidence."""
+    """What the gates said of a version, and whether who asks accepts inconclusive evidence or that the version is deprecated."""
 
     verdict: str | None
     accepts_inconclusive: bool
+    accepts_deprecated: bool
 
 
 def ask(model: str, alias: str, target: Target, change: Change, gates: Passed, states: States) -> Decision | None:
@@ -31,14 +32,14 @@ def ask(model: str, alias: str, target: Target, change: Change, gates: Passed, s
     waiting = state.requests.get(alias)
     if waiting:
         before = _asked(waiting, states)
-        known = (before.version, before.by, before.reason, before.accepts_inconclusive)
-        if known == (target.version, change.by, change.reason, gates.accepts_inconclusive):
+        known = (before.version, before.by, before.reason, before.accepts_inconclusive, before.accepts_deprecated)
+        if known == (target.version, change.by, change.reason, gates.accepts_inconclusive, gates.accepts_deprecated):
             return None
     assert target.registered_by is not None
     asked = PromotionRequested(
         model=model, alias=alias, version=target.version, previous=state.aliases.get(alias), by=change.by, reason=change.reason,
         request=change.id, registered_by=target.registered_by, verdict=gates.verdict,
-        accepts_inconclusive=gates.accepts_inconclusive, supersedes=waiting and waiting.id,
+        accepts_inconclusive=gates.accepts_inconclusive, accepts_deprecated=gates.accepts_deprecated, supersedes=waiting and waiting.id,
     )  # fmt: skip
     return Decision(model_ref(model), model, asked)
 

@@ -30,6 +30,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionStateChanged,
 )
 from services.chassis.executor.attempts import ExecutorDomain
 from services.chassis.kernel.aggregate import Decision, Ref, State, States
@@ -80,6 +81,7 @@ OWN = (
     DeploymentDegraded,
     DeploymentRolledBack,
     DeploymentRetired,
+    VersionStateChanged,
 )
 """Types of the events about models and deployments, which the registry numbers."""
 
@@ -116,7 +118,7 @@ class RegistryDomain(ExecutorDomain):
                 return (dataset_ref(registered),)
             case ModelRegistered(model=model, lineage=lineage):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
-            case VersionDescribed() as told:
+            case VersionDescribed() | VersionStateChanged() as told:
                 return (model_ref(told.model), registration_ref(told.job_id, told.step))
             case AliasMoved() | AliasRemoved() as moved:
                 return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
@@ -151,6 +153,8 @@ class RegistryDomain(ExecutorDomain):
                 changed = {"model": moved.model, "move": _move(moved, event)}
             case RegistrationState(), VersionDescribed() as told:
                 changed = {"description": told.description, "tags": told.tags}
+            case RegistrationState(), VersionStateChanged() as told:
+                changed = {"state": told.state, "state_reason": told.reason}
             case ModelState(), AliasPolicySet() as rules:
                 changed = dict(state.ruled(rules, event.sequence or 0))
             case GateCheckState(), GatesChecked() as found:
@@ -163,7 +167,7 @@ class RegistryDomain(ExecutorDomain):
                 changed = followed(ref.key, event.data, event)
             case DeploymentState(), DeploymentChanged() as told_of:
                 changed = dict(state.after(told_of, event.time))
-            case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed():
+            case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed() | VersionStateChanged():
                 changed = {}
             case _:
                 return super().evolve(ref, state, event, logged)

@@ -28,7 +28,9 @@ from services.registry.domain.state import (
     check_ref,
     model_ref,
     registered_by,
+    registration_ref,
 )
+from services.registry.domain.version_states import refusal_to_name
 
 
 class Wish(NamedTuple):
@@ -39,6 +41,13 @@ class Wish(NamedTuple):
     change: Change
     accepts_inconclusive: bool = False
     """Whether a person takes it on themselves that the evidence does not suffice."""
+    accepts_deprecated: bool = False
+    """Whether a person takes it on themselves that the version is deprecated."""
+
+    @property
+    def accepts(self) -> bool:
+        """Whether a person takes something on themselves."""
+        return self.accepts_inconclusive or self.accepts_deprecated
 
     @property
     def target(self) -> Target:
@@ -58,7 +67,7 @@ class Decided(NamedTuple):
 _REASON_NEEDED = Reason(
     field="reason",
     value=shown(""),
-    message="a reason is needed: the alias is protected, or inconclusive evidence is accepted",
+    message="a reason is needed: the alias is protected, or inconclusive evidence or a deprecated version is accepted",
     remedy="say why the alias moves",
 )
 
@@ -80,13 +89,13 @@ def promotion(wish: Wish, states: States) -> Decided:
     Raises ChangeRefused where no gate needs to be asked.
     """
     name, model = wish.version.model, _model(wish, states)
-    if reason := refusal(wish.alias, model) or _without_reason(wish, model):
+    if reason := refusal(wish.alias, model) or _without_reason(wish, model) or _by_state(wish, states):
         raise ChangeRefused(reason)
     verdict, checks, refused = _gated(wish, model, states)
     if refused:
         return Decided(checks, refused)
     if model.policy(wish.alias).approval:
-        gates = Passed(verdict, wish.accepts_inconclusive)
+        gates = Passed(verdict, wish.accepts_inconclusive, wish.accepts_deprecated)
         asked = ask(name, wish.alias, wish.target, wish.change, gates, states)
         return Decided((*checks, asked) if asked else (), waits=True)
     return Decided((*checks, promote(name, wish.alias, wish.target, model, wish.change, verdict)))
@@ -100,9 +109,14 @@ def approval(wish: Wish, request: str, states: States) -> Decided:
     name, model, approver = wish.version.model, _model(wish, states), wish.change
     asked = asked_for(waiting_for(wish.alias, request, model), approver.by, states)
     change = Change(approver.id, asked.by, asked.reason)
-    theirs = wish._replace(change=change, accepts_inconclusive=wish.accepts_inconclusive or asked.accepts_inconclusive)
-    if wish.accepts_inconclusive and not approver.reason:
+    theirs = wish._replace(
+        change=change, accepts_inconclusive=wish.accepts_inconclusive or asked.accepts_inconclusive,
+        accepts_deprecated=wish.accepts_deprecated or asked.accepts_deprecated,
+    )  # fmt: skip
+    if wish.accepts and not approver.reason:
         raise ChangeRefused(_REASON_NEEDED)
+    if reason := _by_state(theirs, states):
+        raise ChangeRefused(reason)
     verdict, checks, refused = _gated(theirs, model, states)
     if refused:
         return Decided(checks, refused)
@@ -181,9 +195,16 @@ def _reasons(verdicts: Iterable[GateVerdict], accepted: bool) -> Iterator[Reason
 
 
 def _without_reason(wish: Wish, model: ModelState) -> Reason | None:
-    if wish.change.reason or not (model.policy(wish.alias).protected or wish.accepts_inconclusive):
+    if wish.change.reason or not (model.policy(wish.alias).protected or wish.accepts):
         return None
     return _REASON_NEEDED
+
+
+def _by_state(wish: Wish, states: States) -> Reason | None:
+    """Return why the state of the version does not let an alias name it. A version that is about to be registered is live."""
+    row = states[registration_ref(wish.version.lineage.job_id, wish.version.lineage.step)]
+    assert isinstance(row, RegistrationState)
+    return refusal_to_name(row, accepts_deprecated=wish.accepts_deprecated) if row.registered else None
 
 
 def _holder(alias: str, model: ModelState, states: States) -> ModelRegistered | None:

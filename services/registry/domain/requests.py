@@ -47,6 +47,7 @@ class Asked(Frozen):
     reason: str = Field(description="Why; may be empty.")
     verdict: str | None = Field(description="What the gates said then; null if none was asked.")
     accepts_inconclusive: bool = Field(description="Whether who asks accepts inconclusive evidence.")
+    accepts_deprecated: bool = Field(default=False, description="Whether who asks accepts that the version is deprecated.")
 
 
 class Outcome(Frozen):
@@ -115,7 +116,7 @@ def followed(request: str, data: Ending, event: Event) -> dict[str, Any]:
     if isinstance(data, PromotionRequested) and data.request == request:
         asked = Asked(
             id=request, alias=data.alias, version=data.version, previous=data.previous, at=event.time, by=data.by,
-            reason=data.reason, verdict=data.verdict, accepts_inconclusive=data.accepts_inconclusive,
+            reason=data.reason, verdict=data.verdict, accepts_inconclusive=data.accepts_inconclusive, accepts_deprecated=data.accepts_deprecated,
         )  # fmt: skip
         return {"model": data.model, "asked": asked}
     status, by, because = SUPERSEDED, data.by, data.reason

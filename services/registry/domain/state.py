@@ -23,6 +23,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
 )
+from schemas.versions import LIVE
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
 from services.registry.domain.requests import Waiting
 from services.registry.domain.versioning import Version, with_version
@@ -153,6 +154,8 @@ class RegistrationState(State):
     registered_at: datetime | None = None
     description: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
+    state: str = LIVE
+    state_reason: str = ""
 
 
 class AliasMoveState(State):

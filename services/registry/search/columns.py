@@ -40,6 +40,7 @@ COLUMNS: Mapping[str, Column] = {
     "name": Column("text", "r.model"),
     "version": Column("version", "r.version"),
     "purpose": Column("text", statements.PURPOSE),
+    "state": Column("text", "r.version_state"),
     TIME: Column(_TIME, "r.registered_at"),
     "alias": Column(_ALIAS, "alias"),
     **{

@@ -287,6 +287,24 @@ async def test_versions_are_shown_beside_each_other_and_one_is_recommended(regis
     assert (await models(registry, "compare", name, "nobody@1.0.0")).code == 4
 
 
+async def test_a_version_is_deprecated_and_archived_by_command(registry: Registry) -> None:
+    await registered(registry, "job-1", "first")
+    name = registry.name("router")
+    state = ("state", f"{name}@1.0.0")
+    deprecated = await models(registry, *state, "deprecated", "--reason", "Another is better.")
+    assert (deprecated.code, "deprecated: Another is better." in deprecated.out) == (0, True), deprecated.err
+    assert "deprecated: Another is better." in (await models(registry, "show", f"{name}@1.0.0")).out
+    asked = ("promote", f"{name}@1.0.0", "production", "--reason", "It is the only one.")
+    refused = await models(registry, *asked)
+    assert (refused.code, "accept_deprecated" in refused.err) == (1, True)
+    assert (await models(registry, *asked, "--accept-deprecated")).code == 0
+    used = await models(registry, *state, "archived", "--reason", "r")
+    assert (used.code, "aliases.candidate" in used.err, "aliases.production" in used.err) == (1, True, True)
+    (listed,) = (await models(registry, "list", "--name", name, "--state", "deprecated", "--json")).json
+    assert listed["state"] == "deprecated"
+    assert (await models(registry, "state", name, "archived", "--reason", "r")).code == 2
+
+
 async def test_the_gates_of_the_how_to_wait_for_a_person_and_what_they_said_is_a_table(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -70,6 +70,20 @@ async def test_a_version_is_deployed_by_its_alias_and_answers_at_the_one_address
     assert name not in (await registry.http.get("/metrics")).text
 
 
+async def test_what_is_archived_is_not_deployed_and_what_is_deployed_is_not_archived(registry: Registry) -> None:
+    await registered(registry, "job-1", alias=None)
+    name, model = registry.job("support"), registry.name("router")
+    archived = {"state": "archived", "reason": "It is old."}
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    used = await registry.http.put(f"/models/{model}@1.0.0/state", json=archived)
+    assert (used.status_code, used.json()["reasons"][0]["value"]) == (409, f"'deployment {name}'")
+    assert (await registry.http.delete(f"/deployments/{name}")).status_code == 200
+    assert (await registry.http.put(f"/models/{model}@1.0.0/state", json=archived)).status_code == 200
+    again = await registry.http.post("/deployments", json={"name": name, "model": f"{model}@1.0.0"})
+    assert (again.status_code, "is archived: It is old." in again.text) == (409, True)
+
+
 async def test_no_request_fails_while_versions_follow_each_other_or_never_get_ready(
     registry: Registry, driver: StandIn
 ) -> None:

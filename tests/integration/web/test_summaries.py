@@ -24,7 +24,7 @@ from tests.integration.web.test_answers import ODD
 
 FINISHED = {
     "job": "summary",
-    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"tags":' || coalesce(CAST(r.tags AS text), '{}') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
+    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"state":' || to_json(r.version_state) || ',"tags":' || coalesce(CAST(r.tags AS text), '{}') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
 }
 ROWS = {"job": "job", "version": "registration r JOIN model m ON m.key = r.model"}
 
@@ -42,6 +42,7 @@ BY_HAND = {
         "id": "r.model || '@' || r.version", "name": "r.model", "version": "r.version",
         "purpose": "coalesce(r.state -> 'registered' ->> 'purpose', 'answers')",
         "started_from": "r.state -> 'registered' -> 'lineage' ->> 'started_from'",
+        "state": "coalesce(r.state ->> 'state', 'live')",
         "tags": "coalesce(r.state -> 'tags', '{}')",
         "aliases": """ARRAY(SELECT n.key FROM jsonb_each_text(m.aliases) AS n WHERE n.value = r.version ORDER BY n.key COLLATE "C")""",
         "registered_at": written("r.registered_at"),

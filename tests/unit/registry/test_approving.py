@@ -30,14 +30,16 @@ class Approved(Gated):
     def waiting(self) -> str:
         return self.model.requests["production"].id
 
-    def approves(self, request: str, by: str = "bo", *, accepts: bool = False, reason: str = "I looked.") -> Decided:
+    def approves(
+        self, request: str, by: str = "bo", *, accepts: bool = False, deprecated: bool = False, reason: str = "I looked."
+    ) -> Decided:
         change = Change(f"change-{len(self.events)}", by, reason)
         unit = self.unit(MODEL, move_ref(change.id), *rows_needed("production", change.id, self.model))
         wanted = waiting_for("production", request, self.model).version
         states = (row.state for row in self.rows.values())
         made = [state.registered for state in states if isinstance(state, RegistrationState) and state.registered]
         version = next(one for one in made if one.version == wanted)
-        decided = approval(Wish("production", version, change, accepts), request, unit.states)
+        decided = approval(Wish("production", version, change, accepts, deprecated), request, unit.states)
         self.events += [unit.apply(decision) for decision in decided.decisions]
         return decided
 

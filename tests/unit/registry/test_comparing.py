@@ -131,6 +131,12 @@ def test_weights_decide_between_goals_and_what_was_not_measured_is_named() -> No
     assert recommended("router", [large, small], {"size": 1.0}).confidence == "clear"
 
 
+def test_what_is_deprecated_or_archived_is_named_and_not_recommended() -> None:
+    best = view("1.1.0", exact_match=0.9).model_copy(update={"state": "archived", "state_reason": "It is slow."})
+    found = recommended("router", [best, view("1.0.0", exact_match=0.8)], {"quality": 1.0})
+    assert (found.version, found.missing) == ("router@1.0.0", ("router@1.1.0 is archived: It is slow.",))
+
+
 def test_without_evidence_nothing_is_recommended() -> None:
     found = recommended("router", [view("1.0.0", evaluated=False)], {"quality": 1.0})
     assert (found.version, found.confidence, found.reasons) == (None, "none", ("no version was evaluated",))

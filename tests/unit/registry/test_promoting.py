@@ -43,13 +43,19 @@ class Gated(RegistryScenario):
             self.events.append(unit.apply(decided))
 
     def wants(
-        self, version: str, decide: Callable[[Wish, UnitOfWork], Decided], *, accepts: bool = False, reason: str = "because"
+        self,
+        version: str,
+        decide: Callable[[Wish, UnitOfWork], Decided],
+        *,
+        accepts: bool = False,
+        deprecated: bool = False,
+        reason: str = "because",
     ) -> Decided:
         change = Change(f"change-{len(self.events)}", "ana", reason)
         unit = self.unit(MODEL, move_ref(change.id), *rows_needed("production", change.id, self.model))
         states = (row.state for row in self.rows.values())
         made = [state.registered for state in states if isinstance(state, RegistrationState) and state.registered]
-        wish = Wish("production", next(one for one in made if one.version == version), change, accepts)
+        wish = Wish("production", next(one for one in made if one.version == version), change, accepts, deprecated)
         decided = decide(wish, unit)
         self.events += [unit.apply(decision) for decision in decided.decisions]
         return decided

@@ -17,6 +17,7 @@ from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, St
 from schemas.models import AliasMoved, AliasPolicySet, Lineage, ModelPromoted, ModelRegistered, PromotionRequested
 from schemas.steps import RegisterSettings
 from schemas.topics import DATASETS, JOBS, MODELS, TOPIC_OF
+from schemas.versions import ARCHIVED, DEPRECATED, LIVE
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
@@ -35,6 +36,7 @@ from services.registry.domain.promoting import Decided, Wish, approval, promotio
 from services.registry.domain.registering import VersionRefused, further_rows, register, rows_of
 from services.registry.domain.requests import APPROVED, DECLINED, SUPERSEDED, WAITING, PromotionRequestState
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
+from services.registry.domain.version_states import StillUsed, change_state
 from tests.audit import record
 from tests.deployments import failing, serving, wish
 from tests.explored import examples
@@ -88,6 +90,7 @@ class World:
                 self.prepare,
                 self.deploy,
                 self.deploy,
+                self.change_state,
             )
         )
         turn()
@@ -219,7 +222,7 @@ class World:
         unit = self.unit(ref, *rows_needed(alias, change.id, model))
         with suppress(ChangeRefused):
             waiting = waiting_for(alias, state.asked.id, model)
-            if self.chance.random() < 0.2:
+            if self.chance.random() < 0.4:
                 self.take(unit, Decided((decline(ref.key, waiting, alias, change),)))
             else:
                 self.take(unit, approval(self.wish(ref, alias, waiting.version, change), waiting.id, unit.states))
@@ -264,10 +267,34 @@ class World:
                 unit.apply(decided)
         self.outbox += unit.emitted
 
+    def change_state(self) -> None:
+        """A person deprecates or archives a version, or makes it live again."""
+        made = [(ref, row.state) for ref, row in self.rows.items() if isinstance(row.state, RegistrationState)]
+        known = [(ref, state) for ref, state in made if state.registered]
+        if not known:
+            return
+        ref, state = self.chance.choice(known)
+        assert state.registered is not None
+        owner = model_ref(state.registered.model)
+        model = self.rows[owner].state
+        assert isinstance(model, ModelState)
+        with suppress(StillUsed):
+            wanted_state = self.chance.choice((LIVE, DEPRECATED, ARCHIVED))
+            changed = change_state(state, model, wanted_state, by="a person", reason="because", users=())
+            if changed is not None:
+                unit = self.unit(owner, ref)
+                unit.apply(changed)
+                self.outbox += unit.emitted
+
+    def archived(self) -> set[tuple[str, str]]:
+        rows = (row.state for row in self.rows.values())
+        made = [row for row in rows if isinstance(row, RegistrationState) and row.state == ARCHIVED]
+        return {(row.registered.model, row.registered.version) for row in made if row.registered}
+
     def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
         made = (row.state.registered for row in self.rows.values() if isinstance(row.state, RegistrationState))
         found = next(one for one in made if one and (one.model, one.version) == (model.key, version))
-        return Wish(alias, found, change, self.chance.random() < 0.5)
+        return Wish(alias, found, change, self.chance.random() < 0.5, self.chance.random() < 0.5)
 
     def take(self, unit: UnitOfWork, decided: Decided) -> None:
         for each in decided.decisions:
@@ -367,6 +394,25 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
 
 @settings(max_examples=examples(150))
 @given(st.integers(0, 2**32), st.integers(10, 120))
+def test_nothing_names_an_archived_version_nor_can_go_back_to_one_nor_waits_for_one(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+        models = {ref.key: row.state for ref, row in world.rows.items() if isinstance(row.state, ModelState)}
+        named = {
+            (name, version)
+            for name, state in models.items()
+            for version in (
+                *state.aliases.values(),
+                *(version for earlier in state.earlier.values() for version in earlier),
+                *(one.version for one in state.requests.values()),
+            )
+        }
+        assert not named & world.archived()
+
+
+@settings(max_examples=examples(150))
+@given(st.integers(0, 2**32), st.integers(10, 120))
 def test_two_people_stand_behind_what_needed_approval_and_a_request_ends_once(seed: int, steps: int) -> None:
     world = World(random.Random(seed))
     for _ in range(steps):
@@ -400,13 +446,14 @@ def test_two_people_stand_behind_what_needed_approval_and_a_request_ends_once(se
 
 def test_the_random_worlds_do_what_they_are_about() -> None:
     """Else the two tests above would prove nothing."""
-    seen, ended = Counter[str](), set[str]()
+    seen, ended, archived = Counter[str](), set[str](), set[tuple[str, str]]()
     for seed in range(60):
         world = World(random.Random(seed))
         for _ in range(220):
             world.step()
         world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
+        archived |= world.archived()
         states = (row.state for row in world.rows.values())
         ended |= {state.outcome.status for state in states if isinstance(state, PromotionRequestState) and state.asked}
     wanted_types = {
@@ -429,8 +476,10 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "VersionDescribed",
         "PromotionRequested",
         "PromotionDeclined",
+        "VersionStateChanged",
     }
     deployments = {f"Deployment{what}" for what in ("Requested", "Ready", "Degraded", "RolledBack", "Retired")}
     assert wanted_types | moves | deployments <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]
+    assert archived
     assert ended >= {WAITING, APPROVED, DECLINED, SUPERSEDED}

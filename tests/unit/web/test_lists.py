@@ -8,9 +8,10 @@ from services.orchestrator.tables import job
 from services.registry import statements as versions
 from services.registry.tables import registration
 
+COLUMNS = {"name": "model", "state": "version_state"}
 OF_A_COLUMN = [
     *((job, name, "requested_at") for name in jobs.FILTERS),
-    *((registration, "model" if name == "name" else name, "registered_at") for name in versions.FILTERS if name != "alias"),
+    *((registration, COLUMNS.get(name, name), "registered_at") for name in versions.FILTERS if name != "alias"),
 ]
 
 
