@@ -7,6 +7,9 @@ from schemas.base import EventData, Frozen
 
 DEADLINE_SECONDS, BAKE_SECONDS = 600.0, 60.0
 """How long a version may take to be ready, and how long the one before it is kept warm, unless a deployment says otherwise."""
+DIRECT, CANARY = "direct", "canary"
+STEPS = (1.0, 10.0, 50.0, 100.0)
+STEP_SECONDS, LEAST_REQUESTS, ERROR_RATE, EMPTY_RATE, SLOWER_BY = 60.0, 20, 0.02, 0.05, 1.5
 
 
 class Rollout(Frozen):
@@ -19,6 +22,48 @@ class Rollout(Frozen):
         default=BAKE_SECONDS,
         description="For how long after the switch the version before is kept warm, so that the deployment can return to it at once.",
     )
+    strategy: str = Field(
+        default=DIRECT,
+        description="direct: the version serves all callers when it is ready; canary: a growing share of them first.",
+    )
+    steps: tuple[float, ...] = Field(
+        default=STEPS, description="canary: the share of the callers at each step, in percent; the last is 100."
+    )
+    step_seconds: float = Field(default=STEP_SECONDS, description="canary: the shortest time of a step.")
+    least_requests: int = Field(
+        default=LEAST_REQUESTS, description="canary: the fewest requests of a step by which it is judged."
+    )
+    error_rate: float = Field(
+        default=ERROR_RATE,
+        description="canary: the largest share of requests that may fail, or that of the version before.",
+    )
+    empty_rate: float = Field(
+        default=EMPTY_RATE,
+        description="canary: the largest share of answers that may be empty, or that of the version before.",
+    )
+    slower_by: float = Field(
+        default=SLOWER_BY,
+        description="canary: by which factor the 95th percentile of the latency may exceed that of the version before.",
+    )
+
+
+class Check(Frozen):
+    """What one measurement of a step of a canary said."""
+
+    name: str = Field(description="error_rate, empty_rate or p95_seconds.")
+    verdict: str = Field(description="passed, failed, or inconclusive: the evidence does not suffice.")
+    value: float | None = Field(description="Of the version that is rolled out; null: not known.")
+    limit: float | None = Field(description="What it may be at most; null: not known.")
+    requests: int = Field(description="How many requests it was measured on.")
+
+
+class Analysis(Frozen):
+    """What a step of a canary measured."""
+
+    percent: float = Field(description="The share of the callers, in percent.")
+    seconds: float = Field(description="How long the step took.")
+    verdict: str = Field(description="failed if one of the checks failed, else inconclusive if one was, else passed.")
+    checks: tuple[Check, ...]
 
 
 class DeploymentChanged(EventData):
@@ -48,11 +93,23 @@ class DeploymentRequested(DeploymentChanged):
     reason: str = Field(description="Why; may be empty.")
 
 
+class DeploymentAdvanced(DeploymentChanged):
+    """A canary got a larger share of the callers."""
+
+    percent: float = Field(description="Its share from now on, in percent.")
+    analysis: Analysis | None = Field(default=None, description="What the step before measured; null for the first step.")
+    by: str | None = Field(default=None, description="Who advanced it whatever was measured; null: the registry itself.")
+    reason: str = Field(default="", description="Why; may be empty.")
+
+
 class DeploymentReady(DeploymentChanged):
     """A version serves the deployment's callers from now on: for the first time, or again after DeploymentDegraded."""
 
     sha256: str = Field(description="Digest of the artifact that is served.")
     previous: str | None = Field(default=None, description="The version that served them before; null for none.")
+    analysis: Analysis | None = Field(
+        default=None, description="What the last step of a canary measured; null without one."
+    )
 
 
 class DeploymentDegraded(DeploymentChanged):
@@ -70,6 +127,7 @@ class DeploymentRolledBack(DeploymentChanged):
     reason: str = Field(description="One word, such as ProgressDeadlineExceeded or Aborted.")
     message: str = Field(description="Why, with what was observed.")
     by: str | None = Field(default=None, description="Who gave it up; null: the registry itself.")
+    analysis: Analysis | None = Field(default=None, description="What the step of a canary measured; null without one.")
 
 
 class DeploymentRetired(DeploymentChanged):

@@ -6,6 +6,7 @@ from typing import Literal
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
 from schemas.deployments import (
+    DeploymentAdvanced,
     DeploymentDegraded,
     DeploymentReady,
     DeploymentRequested,
@@ -84,7 +85,7 @@ MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
      PromotionRequested, PromotionDeclined, VersionStateChanged,
-     DeploymentRequested, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
+     DeploymentRequested, DeploymentAdvanced, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",
 )  # fmt: skip

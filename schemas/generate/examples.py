@@ -8,6 +8,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
 from schemas.deployments import (
+    Analysis,
+    Check,
+    DeploymentAdvanced,
     DeploymentDegraded,
     DeploymentReady,
     DeploymentRequested,
@@ -16,7 +19,7 @@ from schemas.deployments import (
 )
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
-from schemas.gates import INCONCLUSIVE, AliasPolicy, Gate, GateVerdict
+from schemas.gates import FAILED, INCONCLUSIVE, AliasPolicy, Gate, GateVerdict
 from schemas.ids import root_traceparent, trace_id
 from schemas.jobs import (
     FeedbackRecorded,
@@ -302,14 +305,21 @@ def _of_deployment() -> Iterator[_Example]:
         base_model_sha256="5d" * 32, alias="production", follow=True,
     )  # fmt: skip
     gone = "the process that serves it ended with code -9"
-    late = {"reason": "ProgressDeadlineExceeded", "message": "1.2.0 was not ready within 600 s"}
+    failed = Check(name="error_rate", verdict=FAILED, value=0.24, limit=0.02, requests=50)
+    analysis = Analysis(percent=10, seconds=61.5, verdict=FAILED, checks=(failed,))
+    worse = {
+        "reason": "AnalysisFailed",
+        "message": "error_rate is 0.24 of 50 requests, and may be 0.02",
+        "analysis": analysis,
+    }
     for number, told in enumerate(
         (
             wish,
+            DeploymentAdvanced(**about, percent=1),
             DeploymentReady(**about, sha256=_ADAPTER.sha256, previous="1.0.0"),
             DeploymentDegraded(**about, reason="Failed", message=gone),
             DeploymentRolledBack(
-                **{**about, "generation": 3, "version": "1.2.0"}, to_generation=2, to_version="1.1.0", **late
+                **{**about, "generation": 3, "version": "1.2.0"}, to_generation=2, to_version="1.1.0", **worse
             ),
             DeploymentRetired(**about, by="ana", reason="Nobody asks it any more."),
         )

@@ -9,6 +9,7 @@ from schemas.attributes import PREFIX
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
 from schemas.deployments import (
+    DeploymentAdvanced,
     DeploymentDegraded,
     DeploymentReady,
     DeploymentRequested,
@@ -169,6 +170,8 @@ def sentence(data: EventData, source: str) -> str:
         case DeploymentRequested(alias=alias, follow=follow) as wish:
             named = "" if alias is None else f", {alias}{' from now on' if follow else ''}"
             return f"{wish.deployment} is to serve {wish.model}@{wish.version}{named}, by {wish.by}{_why(wish.reason)}"
+        case DeploymentAdvanced() as step:
+            return f"{step.deployment} leads {step.percent:g} % of its callers to {step.model}@{step.version}{_why(step.reason)}"
         case DeploymentReady() as ready:
             before = f" instead of {ready.previous}" if ready.previous else ""
             return f"{ready.deployment} serves {ready.model}@{ready.version}{before}"

@@ -1,4 +1,4 @@
-"""`neuroweaver deployments`: list, show, create and retire deployments, and let them go back or try again."""
+"""`neuroweaver deployments`: list, show, create and retire deployments, and let them go on, go back or try again."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -58,14 +58,22 @@ def create(
     follow: Annotated[bool, typer.Option("--follow", help="Roll out every later move of the alias, too.")] = False,
     deadline: Annotated[float | None, typer.Option(help="Seconds until a version that is not ready is given up.")] = None,
     bake: Annotated[float | None, typer.Option(help="Seconds for which the version before is kept warm.")] = None,
+    canary: Annotated[bool, typer.Option("--canary", help="Lead a growing share of the callers to it.")] = False,
+    step: Annotated[
+        list[float] | None,
+        typer.Option(help="canary: a share in percent; may be given again. Default: 1, 10, 50, 100.", metavar="PERCENT"),
+    ] = None,
+    step_seconds: Annotated[float | None, typer.Option(help="canary: the shortest time of a step.")] = None,
     generation: Generation = None,
     reason: Why = "",
     by: By = None,
     json: Json = False,
 ) -> None:
     """Deploy a version, in a new deployment or in one that there is. Exit code 1 when it is refused, 4 for no such version."""
-    times = {"deadline_seconds": deadline, "bake_seconds": bake}
-    rollout = {name: seconds for name, seconds in times.items() if seconds is not None}
+    asked = {"deadline_seconds": deadline, "bake_seconds": bake, "step_seconds": step_seconds, "steps": step or None}
+    rollout = {name: value for name, value in asked.items() if value is not None} | {
+        "strategy": "canary" if canary else "direct"
+    }
     body = {"name": name, "model": model, "follow": follow, "rollout": rollout, "by": who(by), "reason": reason}
     headers = {} if generation is None else {"If-Match": f'"{generation}"'}
     _change(json, lambda edge: edge.post(DeploymentView, "/deployments", body, headers))
@@ -81,6 +89,12 @@ def retire(name: Name, reason: Why = "", by: By = None, json: Json = False) -> N
 def rollback(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
     """Give up what is rolled out, or return to the version before. Exit code 1 when there is none that is warm."""
     _change(json, lambda edge: edge.post(DeploymentView, f"{_path(name)}/rollback", {"by": who(by), "reason": reason}))
+
+
+@app.command(example='neuroweaver deployments advance support --reason "Few ask it at night."')
+def advance(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
+    """Give a canary its next share of the callers, whatever was measured. Exit code 1 when none is under way."""
+    _change(json, lambda edge: edge.post(DeploymentView, f"{_path(name)}/advance", {"by": who(by), "reason": reason}))
 
 
 @app.command(example='neuroweaver deployments retry support --reason "The disk is repaired."')
@@ -104,7 +118,7 @@ def _print(view: DeploymentView, json: bool) -> None:
         return
     pairs = [
         ("deployment", view.name), ("model", view.model), ("serves", view.version), ("generation", view.generation),
-        ("rolls out", view.target and view.target.version), ("warm", view.warm and view.warm.version),
+        ("rolls out", view.target and view.target.version), ("canary", view.percent and f"{view.percent:g} % of the callers"), ("warm", view.warm and view.warm.version),
         *((one.type.lower(), f"{one.status}, {one.reason}{f': {one.message}' if one.message else ''}") for one in view.conditions),
     ]  # fmt: skip
     print_pairs(tuple(pairs))

@@ -35,7 +35,7 @@ def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
     commands, routing = (
         DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None),
-        Routing(runtime.reads, runtime.notifications),
+        Routing(runtime.reads, runtime.notifications, runtime.engine),
     )
     forwarder = Forwarder(routing)
     tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run]

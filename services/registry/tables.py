@@ -1,6 +1,19 @@
 """Describes the registry's tables as they are now; a test compares them with what the migrations made."""
 
-from sqlalchemy import Boolean, Column, Computed, DateTime, Index, MetaData, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Computed,
+    DateTime,
+    Double,
+    Index,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from services.chassis.executor.tables import attempt_table, work_table
@@ -167,3 +180,20 @@ data_use = aggregate_table(
 )
 Index("data_use_job", data_use.c.job_id)
 Index("data_use_stored", data_use.c.stored, data_use.c.used_at.desc(), data_use.c.key.desc())
+
+deployment_traffic = Table(
+    "deployment_traffic",
+    metadata,
+    Column("deployment", Text, nullable=False),
+    Column("rollout", BigInteger, nullable=False, comment="The generation that is rolled out."),
+    Column("percent", Double, nullable=False, comment="The step."),
+    Column("target", Boolean, nullable=False, comment="Whether it counts the version that is rolled out."),
+    Column("process", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("errors", BigInteger, nullable=False),
+    Column("empty", BigInteger, nullable=False),
+    Column("latencies", JSONB, nullable=False, comment="Number of answers by bucket."),
+    PrimaryKeyConstraint("deployment", "rollout", "percent", "target", "process"),
+    schema=OPERATIONAL,
+    comment="What the callers of canaries got, as each process counted it.",
+)

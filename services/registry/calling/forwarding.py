@@ -61,7 +61,7 @@ class Forwarder:
         """
         ends, tries = time.monotonic() + PATIENCE_SECONDS, 0
         while True:
-            server, said = await self._find(asked.model, last=tries > 0), "its server is not ready"
+            server, said = await self._find(asked.model, tries), "its server is not ready"
             if server is not None:
                 try:
                     return await self._once(asked, server, take)
@@ -69,6 +69,7 @@ class Forwarder:
                     said = str(fault)
                 except httpx2.TransportError as error:
                     said = f"its server cannot be reached ({type(error).__name__})"
+                self.routing.counts.failed(server.step)
             if time.monotonic() >= ends:
                 if server is not None:
                     metrics.REQUESTS.labels(server.deployment, "failed").inc()
@@ -92,15 +93,15 @@ class Forwarder:
             await answer.aclose()
             raise
 
-    async def _find(self, name: str, *, last: bool) -> Server | None:
+    async def _find(self, name: str, tries: int) -> Server | None:
         """Find the server for a name; a name that the table does not know may be newer than the table."""
         try:
-            return self.routing.table.find(name)
+            return self.routing.pick(name, tries)
         except Problem:
-            if last:
+            if tries:
                 raise
             await self._look()
-            return self.routing.table.find(name)
+            return self.routing.pick(name, tries)
 
     async def _look(self) -> None:
         try:

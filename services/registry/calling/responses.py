@@ -153,6 +153,9 @@ class ForwardedAnswer(Response):
         metrics.REQUESTS.labels(name, outcome).inc()
         if outcome in ("answered", "empty"):
             metrics.SECONDS.labels(name).observe(seconds)
+            self._forwarder.routing.counts.answered(self._server.step, seconds, says=outcome == "answered")
+        elif outcome == "broken off":
+            self._forwarder.routing.counts.failed(self._server.step)
         for kind, count in self._answered.usage.items():
             metrics.TOKENS.labels(name, kind).inc(count)
 

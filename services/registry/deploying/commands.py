@@ -13,7 +13,7 @@ from services.chassis.serving.problem import Problem
 from services.chassis.serving.runtime import Runtime
 from services.registry.deploying import statements
 from services.registry.deploying.views import ChangeAsked, DeploymentAsked, DeploymentView, RetirementAsked
-from services.registry.domain.deployments.deciding import DeploymentRefused, request, retire, retry, roll_back
+from services.registry.domain.deployments.deciding import DeploymentRefused, advance, request, retire, retry, roll_back
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref
 from services.registry.domain.state import ModelState, model_ref
 from services.registry.queries import ModelQueries
@@ -123,6 +123,11 @@ class DeploymentCommands:
         """Give up what is rolled out, or return to the version before. Raises a 409 Problem if there is none."""
         async with self._existing(name) as change:
             change.decide(roll_back(change.state, asked.by, asked.reason, change.command.unit.now))
+
+    async def advance(self, name: str, asked: ChangeAsked) -> None:
+        """Give a canary its next share, whatever was measured. Raises a 409 Problem if none is under way."""
+        async with self._existing(name) as change:
+            change.decide(advance(change.state, asked.by, asked.reason))
 
     async def retry(self, name: str, asked: ChangeAsked) -> None:
         """Try again what was given up. Raises a 409 Problem if nothing was."""

@@ -74,6 +74,9 @@ class Conditions(Frozen):
         seen = self._seen(target)
         if seen is None:
             return _said("Progressing", "Unknown", _NOT_OBSERVED, target.generation, self._last(target))
+        if self.state.percent is not None:
+            share = f"{self.state.percent:g} % of the callers get {target.version}"
+            return _said("Progressing", "True", ("Canary", share), target.generation, self.state.step_since)
         return _said("Progressing", "True", (seen.reason, seen.message), target.generation, seen.since)
 
     def _degraded(self) -> Condition:

@@ -5,7 +5,9 @@ a restart, a rebuild or an outage of the database leaves nothing to remember. Wh
 """
 
 import asyncio
+import json
 import time
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +24,7 @@ from services.registry.deploying import statements
 from services.registry.deploying.driver import Driver, Target
 from services.registry.deploying.slots import Place, SlotRow, checked, values_of
 from services.registry.deploying.waking import until_woken
+from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import Seen, observed, trouble
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 
@@ -96,7 +99,7 @@ class Reconciler:
         for place, wish in places.items():
             seen.setdefault(place, SlotRow.missing(place[0], wish, wanted.now))
         await session.execute(statements.OBSERVED, values_of(list(seen.values())))
-        await self._decide(wanted, self._watched(places, seen))
+        await self._decide(wanted, self._watched(places, seen), await _measured(session, wanted))
         for (name,) in await session.execute(statements.FOLLOWERS):
             await self.follow(name)
 
@@ -124,15 +127,16 @@ class Reconciler:
             watched[place] = rows[place].seen(clock - self._unready.get(place, clock))
         return watched
 
-    async def _decide(self, wanted: _Wanted, watched: Mapping[Place, Seen]) -> None:
+    async def _decide(self, wanted: _Wanted, watched: Mapping[Place, Seen], measured: Mapping[str, Measured]) -> None:
         for name, state in wanted.deployments.items():
             slots = {slot: seen for (deployment, slot), seen in watched.items() if deployment == name}
-            if observed(state, slots, wanted.now) is None:
+            if observed(state, slots, wanted.now, measured.get(name)) is None:
                 continue
             async with self.runtime.transact([deployment_ref(name)]) as command:
                 current = command.unit.states[deployment_ref(name)]
                 assert isinstance(current, DeploymentState)
-                if decision := observed(current, slots, command.unit.now):
+                same = (current.target, current.percent) == (state.target, state.percent)
+                if decision := observed(current, slots, command.unit.now, measured.get(name) if same else None):
                     command.unit.apply(decision)
                     _note(decision)
                     await command.connection.execute(statements.NOTIFY, {"name": name})
@@ -168,6 +172,30 @@ async def _read(session: Exclusive) -> _Wanted:
     rows: list[Any] = list(await session.execute(statements.OPEN))
     now = rows[0][2].astimezone(UTC) if rows else datetime.now(UTC)
     return _Wanted({key: DeploymentState.stored(state) for key, state, _ in rows}, now)
+
+
+async def _measured(session: Exclusive, wanted: _Wanted) -> Mapping[str, Measured]:
+    """Return what the callers of each canary got, as all processes counted it, and forget those of rollouts that have ended."""
+    counts = defaultdict[str, Measured](Measured)
+    rollouts = {
+        name: state.target.generation
+        for name, state in wanted.deployments.items()
+        if state.target is not None and state.percent is not None
+    }
+    ended = False
+    rows: list[Any] = list(await session.execute(statements.TRAFFIC))
+    for name, rollout, percent, target, requests, errors, empty, latencies in rows:
+        count, known = Traffic(requests, errors, empty, tuple(json.loads(latencies))), counts[name]
+        if rollouts.get(name) != rollout:
+            ended = True
+        elif not target:
+            counts[name] = known._replace(active=known.active.plus(count))
+        elif percent == wanted.deployments[name].percent:
+            counts[name] = known._replace(target=known.target.plus(count))
+    if ended:
+        current = {"deployments": list(rollouts), "rollouts": list(rollouts.values())}
+        await session.execute(statements.FORGET_TRAFFIC, current)
+    return counts
 
 
 def _target(wish: DeploymentRequested) -> Target:

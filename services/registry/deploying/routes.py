@@ -59,6 +59,12 @@ def deployment_router(commands: DeploymentCommands) -> APIRouter:
         await commands.roll_back(name, asked)
         return await shown(name, response)
 
+    @api.post("/{name}/advance", summary="Give a canary its next share of the callers", responses=problems(404, 409, 422))
+    async def further(name: NameInPath, asked: ChangeAsked, response: Response) -> DeploymentView:
+        """Announces it as DeploymentAdvanced, or DeploymentReady after the last share, whatever was measured: a person answers for it."""
+        await commands.advance(name, asked)
+        return await shown(name, response)
+
     @api.post("/{name}/retry", summary="Try again what was given up", responses=problems(404, 409, 422))
     async def again(name: NameInPath, asked: ChangeAsked, response: Response) -> DeploymentView:
         """Announces the same wish as the next generation."""

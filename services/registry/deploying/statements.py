@@ -36,6 +36,18 @@ OBSERVED = text(
 )
 """Replaces what was observed of all slots."""
 
+TRAFFIC = text(
+    "SELECT deployment, rollout, percent, target, requests, errors, empty, CAST(latencies AS text) FROM deployment_traffic"
+)
+"""Reads what the callers of canaries got, as each process counted it."""
+
+FORGET_TRAFFIC = text(
+    """DELETE FROM deployment_traffic t WHERE NOT EXISTS (
+           SELECT FROM unnest(CAST(:deployments AS text[]), CAST(:rollouts AS bigint[])) AS now(deployment, rollout)
+           WHERE (now.deployment, now.rollout) = (t.deployment, t.rollout))"""
+)
+"""Removes the counts of rollouts that have ended."""
+
 NOTIFY = text(f"SELECT pg_notify('{CHANNEL}', :name)")
 """Wakes the reconciler and those who lead callers when the transaction commits."""
 

@@ -1,18 +1,30 @@
 """Defines how HTTP shows and takes deployments, documented for /docs."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.base import Frozen, Name, Real, Storable, Strict
-from schemas.deployments import BAKE_SECONDS, DEADLINE_SECONDS, DeploymentRequested, Rollout
+from schemas.base import Frozen, Name, Real, Storable, Strict, Whole
+from schemas.deployments import (
+    BAKE_SECONDS,
+    DEADLINE_SECONDS,
+    EMPTY_RATE,
+    ERROR_RATE,
+    LEAST_REQUESTS,
+    SLOWER_BY,
+    STEP_SECONDS,
+    STEPS,
+    DeploymentRequested,
+    Rollout,
+)
 from services.registry.deploying.conditions import Condition, Conditions, SlotView
 from services.registry.domain.deployments.state import DeploymentState, Told, Trouble
 from services.registry.queries import MODEL_ID
 
 _DAY = 86_400
 _Seconds = Annotated[Real, Field(allow_inf_nan=False)]
+_Share = Annotated[_Seconds, Field(ge=0, le=1)]
 _SLOTS = TypeAdapter(tuple[SlotView, ...])
 
 By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who asks for it.")]
@@ -29,10 +41,39 @@ class RolloutAsked(Strict):
         default=BAKE_SECONDS, description="For how long after the switch the version before is kept warm."
     )
 
+    strategy: Literal["direct", "canary"] = Field(
+        default="direct",
+        description="direct: the version serves all callers when it is ready; canary: a growing share of them first.",
+    )
+    steps: tuple[Annotated[_Seconds, Field(gt=0, le=100)], ...] = Field(
+        default=STEPS,
+        max_length=10,
+        description="canary: the share of the callers at each step, in percent; 100 is added as the last.",
+    )
+    step_seconds: Annotated[_Seconds, Field(ge=0, le=_DAY)] = Field(
+        default=STEP_SECONDS,
+        description="canary: the shortest time of a step. A step without a verdict within deadline_seconds is given up.",
+    )
+    least_requests: Annotated[Whole, Field(ge=1, le=10**6)] = Field(
+        default=LEAST_REQUESTS, description="canary: the fewest requests of a step by which it is judged."
+    )
+    error_rate: _Share = Field(
+        default=ERROR_RATE,
+        description="canary: the largest share of requests that may fail, or that of the version before.",
+    )
+    empty_rate: _Share = Field(
+        default=EMPTY_RATE,
+        description="canary: the largest share of answers that may be empty, or that of the version before.",
+    )
+    slower_by: Annotated[_Seconds, Field(ge=1, le=1000)] = Field(
+        default=SLOWER_BY,
+        description="canary: by which factor the 95th percentile of the latency may exceed that of the version before.",
+    )
+
     @property
     def rollout(self) -> Rollout:
         """As events have it."""
-        return Rollout.model_validate(self.model_dump())
+        return Rollout.model_validate({**self.model_dump(), "steps": tuple(sorted({*self.steps, 100.0}))})
 
 
 class DeploymentAsked(Strict):
@@ -94,6 +135,7 @@ class DeploymentView(Frozen):
     rollout: Rollout
     active: ServedView | None = Field(description="What answers callers.")
     target: ServedView | None = Field(description="What is being rolled out; null: nothing is.")
+    percent: float | None = Field(description="The share of the callers that a canary has; null: none is under way.")
     warm: ServedView | None = Field(description="What answered before and can be returned to at once.")
     given_up: Trouble | None = Field(description="Why the latest wish was given up; null if it was not.")
     conditions: tuple[Condition, ...]
@@ -118,6 +160,7 @@ class DeploymentView(Frozen):
             rollout=wish.rollout,
             active=ServedView.of(state.active),
             target=ServedView.of(state.target),
+            percent=state.percent,
             warm=ServedView.of(state.returns_to(now)),
             given_up=state.given_up,
             conditions=Conditions(state=state, slots={slot.slot: slot for slot in slots}, now=now).all(),

@@ -9,6 +9,7 @@ from typing import Any
 from schemas.base import EventData
 from schemas.datasets import DatasetRegistered
 from schemas.deployments import (
+    DeploymentAdvanced,
     DeploymentChanged,
     DeploymentDegraded,
     DeploymentReady,
@@ -77,6 +78,7 @@ OWN = (
     PromotionRequested,
     PromotionDeclined,
     DeploymentRequested,
+    DeploymentAdvanced,
     DeploymentReady,
     DeploymentDegraded,
     DeploymentRolledBack,

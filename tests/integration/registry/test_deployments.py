@@ -11,7 +11,7 @@ import pytest
 from schemas.deployments import DeploymentRequested, DeploymentRolledBack
 from services.registry.domain.deployments import deciding
 from tests.deploying import call, call_is, call_is_answered, calling, deploy, question, registered, serves, shown, told
-from tests.model_servers import StandIn
+from tests.model_servers import Behaviour, StandIn
 from tests.registry import Registry
 from tests.toy import until
 
@@ -151,22 +151,85 @@ async def test_a_server_that_dies_is_told_and_callers_get_the_version_that_is_st
     await serves(registry, "2.0.0")
     async with calling(registry, 2) as callers:
         await until(lambda: callers.last == "2.0.0")
-        driver.behaviours["2.0.0"].state, driver.behaviours["2.0.0"].reason = "failed", "NotAnswering"
-        driver.behaviours["2.0.0"].status = 503
-        await until(lambda: "Degraded 2.0.0" in told(registry))
+        fail(driver, "2.0.0")
+        await until(lambda: "RolledBack 2.0.0" in told(registry))
+        await serves(registry, "1.0.0")
         await until(lambda: callers.last == "1.0.0")
         view = await shown(registry)
-        degraded = {one["type"]: one for one in view["conditions"]}["Degraded"]
-        assert (degraded["status"], degraded["reason"], degraded["observed_generation"]) == ("True", "NotAnswering", 2)
-        driver.behaviours["2.0.0"].state, driver.behaviours["2.0.0"].reason = "ready", "Ready"
-        driver.behaviours["2.0.0"].status = 200
-        await serves(registry, "2.0.0")
-        await until(lambda: callers.last == "2.0.0")
+        assert (view["given_up"]["reason"], view["given_up"]["generation"]) == ("NotAnswering", 2)
     assert callers.failed == []
-    assert told(registry)[4:] == ["Degraded 2.0.0", "Ready 2.0.0"]
-    back = await registry.http.post(f"/deployments/{registry.job('support')}/rollback", json={"reason": "It died."})
-    assert back.json()["version"] == "1.0.0"
-    assert (await call(registry)).status_code == 200
+    assert told(registry)[4:] == ["RolledBack 2.0.0"]
+
+    fail(driver, "1.0.0")
+    await until(lambda: "Degraded 1.0.0" in told(registry))
+    degraded = {one["type"]: one for one in (await shown(registry))["conditions"]}["Degraded"]
+    assert (degraded["status"], degraded["reason"], degraded["observed_generation"]) == ("True", "NotAnswering", 1)
+    assert (await call(registry)).status_code == 503
+    driver.behaviours["1.0.0"] = Behaviour()
+    for slot in driver.slots.values():
+        slot.server.behaviour = Behaviour()
+    await serves(registry, "1.0.0")
+    assert told(registry)[5:] == ["Degraded 1.0.0", "Ready 1.0.0"]
+
+
+def fail(driver: StandIn, version: str) -> None:
+    """Let the servers of a version answer no more."""
+    how = driver.behaviours[version]
+    how.state, how.reason, how.status = "failed", "NotAnswering", 503
+
+
+QUICK = {
+    "strategy": "canary",
+    "steps": [10, 50],
+    "step_seconds": 0,
+    "least_requests": 5,
+    "slower_by": 1000,
+    "bake_seconds": 0,
+}
+
+
+async def test_a_canary_gets_to_all_callers_by_steps_and_a_worse_one_goes_back_by_itself_with_the_evidence(
+    registry: Registry, driver: StandIn
+) -> None:
+    await registered(registry, "job-1", "job-2", "job-3", "job-4")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    driver.of("3.0.0").status, driver.of("4.0.0").says = 500, ""
+    async with calling(registry) as callers:
+        await deploy(registry, "2.0.0", rollout=QUICK)
+        await serves(registry, "2.0.0")
+        for number, version in ((2, "3.0.0"), (3, "4.0.0")):
+            before = callers.versions["2.0.0"]
+            await deploy(registry, version, rollout=QUICK)
+            await until(lambda: f"RolledBack {version}" in told(registry), what=lambda: told(registry))  # noqa: B023
+            await until(lambda: callers.versions["2.0.0"] > before + 20)  # noqa: B023 (awaited before the next turn)
+            assert (await shown(registry))["generation"] == number + 1
+    assert callers.failed == []
+    assert callers.versions["3.0.0"] == 0
+    assert told(registry)[2:7] == ["Requested 2.0.0", "Advanced 2.0.0", "Advanced 2.0.0", "Advanced 2.0.0", "Ready 2.0.0"]
+    back = [event.data for event in registry.said if isinstance(event.data, DeploymentRolledBack)]
+    why = {one.version: one for one in back if one.deployment == registry.job("support")}
+    for version, check in (("3.0.0", "error_rate"), ("4.0.0", "empty_rate")):
+        analysis = why[version].analysis
+        assert analysis is not None
+        assert why[version].reason == "AnalysisFailed"
+        assert [one.name for one in analysis.checks if one.verdict == "failed"] == [check]
+
+
+async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person(registry: Registry) -> None:
+    await registered(registry, "job-1", "job-2")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    await deploy(registry, "2.0.0", rollout={**QUICK, "deadline_seconds": 1})
+    await until(lambda: "RolledBack 2.0.0" in told(registry), what=lambda: told(registry))
+    assert (await shown(registry))["given_up"]["reason"] == "AnalysisInconclusive"
+    await deploy(registry, "2.0.0", rollout=QUICK)
+    await until(lambda: told(registry)[-1] == "Advanced 2.0.0")
+    path, why = f"/deployments/{registry.job('support')}/advance", {"by": "ana", "reason": "Few ask it."}
+    for percent in (50, 100, None):
+        assert (await registry.http.post(path, json=why)).json()["percent"] == percent
+    await serves(registry, "2.0.0")
+    assert (await registry.http.post(path, json=why)).status_code == 409
 
 
 async def test_what_a_driver_says_wrongly_changes_no_answer(registry: Registry, driver: StandIn) -> None:

@@ -73,6 +73,8 @@ REQUEST = {**MOVED, "version": NAME, "request": f"{NAME}/{NAME}", "registered_by
 
 
 DEPLOYED = {"deployment": NAME, "model": NAME, "generation": 10**9, "version": NAME}
+CHECK = {"name": NAME, "verdict": "inconclusive", "value": 1 / 3, "limit": 1 / 3, "requests": 2**62}
+ANALYSIS = {"percent": 1 / 3, "seconds": 1 / 3, "verdict": "inconclusive", "checks": (CHECK,) * 10}
 SAID_WHY = {"by": WORST * 85, "reason": WORST * 666}
 
 
@@ -122,9 +124,10 @@ LARGEST: dict[str, dict[str, Any]] = {
         "tags": {f"{'t' * 120}{number}": WORST * 85 for number in range(TAGS_AT_MOST)},
     },
     "DeploymentRequested": {**DEPLOYED, **SAID_WHY, "artifact": ARTIFACT, "kind": NAME, "base_model": WORST * 666, "alias": NAME},
-    "DeploymentReady": {**DEPLOYED, "previous": NAME},
+    "DeploymentAdvanced": {**DEPLOYED, **SAID_WHY, "percent": 1 / 3, "analysis": ANALYSIS},
+    "DeploymentReady": {**DEPLOYED, "previous": NAME, "analysis": ANALYSIS},
     "DeploymentDegraded": {**DEPLOYED, "reason": NAME, "message": WORST * 666},
-    "DeploymentRolledBack": {**DEPLOYED, **SAID_WHY, "to_version": NAME, "reason": NAME, "message": WORST * 666},
+    "DeploymentRolledBack": {**DEPLOYED, **SAID_WHY, "to_version": NAME, "reason": NAME, "message": WORST * 666, "analysis": ANALYSIS},
     "DeploymentRetired": {**DEPLOYED, **SAID_WHY},
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""

@@ -1,5 +1,6 @@
 """What is decided about a deployment: the version that serves goes on until another is ready, and what does not get ready is given up."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -7,15 +8,17 @@ from typing import Any, cast
 
 import pytest
 
-from schemas.deployments import DeploymentDegraded, DeploymentRequested, DeploymentRolledBack
+from schemas.deployments import DeploymentDegraded, DeploymentReady, DeploymentRequested, DeploymentRolledBack, Rollout
 from services.registry.deploying.conditions import UNKNOWN_AFTER, Conditions, SlotView
 from services.registry.deploying.driver import Observed
 from services.registry.deploying.slots import GARBAGE, SlotRow, checked
+from services.registry.domain.deployments.analysis import BOUNDS, Measured, Traffic
 from services.registry.domain.deployments.deciding import (
     GRACE_SECONDS,
     HOPELESS,
     DeploymentRefused,
     Seen,
+    advance,
     observed,
     overdue,
     request,
@@ -26,6 +29,7 @@ from services.registry.domain.deployments.deciding import (
 from services.registry.domain.deployments.state import Deployments, slot_of
 from tests.deployments import START, Life, failing, serving, wish
 
+NO_TRAFFIC = Traffic()
 ONE, TWO = wish("1.0.0"), wish("2.0.0")
 
 
@@ -171,6 +175,142 @@ def test_a_newer_wish_takes_the_place_of_what_is_rolled_out() -> None:
     ready = {"g2": serving(TWO), "g3": serving(wish("3.0.0"))}
     life.take(observed(life.state, {**slots(life, serving(life.state.active)), **ready}, life.now))
     assert life.events[-1] == "Ready 3.0.0"
+
+
+CANARY = Rollout(
+    strategy="canary", steps=(10, 100), step_seconds=5, least_requests=20, deadline_seconds=60, bake_seconds=30
+)
+
+
+def canary(**fields: Any) -> Life:
+    """A deployment whose second version has its first share of the callers."""
+    life = deployed(ONE)
+    life.take(request(life.state, wish("2.0.0", rollout=CANARY, **fields)))
+    step(life)
+    return life
+
+
+def traffic(answers: int, errors: int = 0, empty: int = 0, seconds: float = 0.1) -> Traffic:
+    latencies = tuple(answers if number == bisect_left(BOUNDS, seconds) else 0 for number in range(len(BOUNDS) + 1))
+    return Traffic(answers + errors, errors, empty, latencies)
+
+
+def step(life: Life, target: Traffic = NO_TRAFFIC, active: Traffic = NO_TRAFFIC, seen: Seen | None = None) -> None:
+    """Look at a deployment whose slots serve, after callers got this."""
+    looked = slots(life, serving(life.state.active), seen or serving(life.state.target))
+    life.take(observed(life.state, looked, life.now, Measured(target, active)))
+
+
+def test_a_canary_gets_its_shares_one_after_the_other_and_then_serves_all() -> None:
+    life = canary()
+    assert (life.state.percent, life.events[-1]) == (10, "Advanced 2.0.0")
+    step(life, traffic(19))
+    step(life, traffic(50))
+    assert life.state.percent == 10, "the step is too short"
+    life.seconds += 5
+    step(life, traffic(19))
+    assert life.state.percent == 10, "too few callers"
+    step(life, traffic(20), traffic(100))
+    assert life.state.percent == 100
+    life.seconds += 6
+    step(life, traffic(20), traffic(100))
+    assert life.events[2:] == ["Requested 2.0.0", "Advanced 2.0.0", "Advanced 2.0.0", "Ready 2.0.0"]
+    assert isinstance(life.told[-1], DeploymentReady)
+    assert life.told[-1].analysis is not None
+    assert (life.told[-1].analysis.verdict, life.told[-1].analysis.percent) == ("passed", 100)
+    assert life.state.percent is None
+
+
+@pytest.mark.parametrize(
+    ("target", "active", "failed"),
+    [
+        (traffic(10, errors=10), traffic(100), "error_rate"),
+        (traffic(0, errors=3), traffic(100), "error_rate"),
+        (traffic(30, empty=10), traffic(100), "empty_rate"),
+        (traffic(30, seconds=0.4), traffic(100), "p95_seconds"),
+    ],
+)
+def test_a_canary_that_is_worse_is_given_up_with_the_evidence(target: Traffic, active: Traffic, failed: str) -> None:
+    life = canary()
+    step(life, target, active)
+    told = life.told[-1]
+    assert isinstance(told, DeploymentRolledBack)
+    assert told.analysis is not None
+    assert (told.reason, told.to_version) == ("AnalysisFailed", "1.0.0")
+    assert [check.name for check in told.analysis.checks if check.verdict == "failed"] == [failed]
+    assert failed in told.message
+    assert (life.state.target, life.state.percent) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("target", "active"),
+    [
+        (traffic(20, errors=20), traffic(50, errors=50)),
+        (traffic(30, empty=15), traffic(100, empty=50)),
+        (traffic(30, seconds=0.4), traffic(5)),
+        (traffic(30, seconds=0.12), traffic(100)),
+    ],
+)
+def test_a_canary_need_not_be_better_than_the_version_before_and_few_requests_fail_nothing(
+    target: Traffic, active: Traffic
+) -> None:
+    life = canary()
+    life.seconds += 10
+    step(life, target, active)
+    assert life.state.percent == 100
+
+
+def test_one_failure_among_few_requests_waits_for_more_and_a_step_without_verdict_is_given_up() -> None:
+    life = canary()
+    life.seconds += 10
+    step(life, traffic(19, errors=1))
+    assert life.state.percent == 10
+    due = Deployments().due(life.state)
+    life.seconds += 55
+    assert due is not None
+    assert life.now < due, "who measures it comes first"
+    step(life, traffic(19, errors=1))
+    told = life.told[-1]
+    assert isinstance(told, DeploymentRolledBack)
+    assert (told.reason, told.analysis and told.analysis.verdict) == ("AnalysisInconclusive", "inconclusive")
+    blind = canary()
+    blind.take(overdue(blind.state, blind.now + timedelta(seconds=71)))
+    assert "no verdict at 10 %" in cast(DeploymentRolledBack, blind.told[-1]).message
+
+
+def test_a_canary_that_stops_to_serve_is_given_up_and_one_beside_a_broken_version_serves_at_once() -> None:
+    life = canary()
+    step(life, seen=failing("NotAnswering", GRACE_SECONDS))
+    assert life.events[-1] == "RolledBack 2.0.0"
+    life = canary()
+    life.take(observed(life.state, slots(life, failing("Failed", GRACE_SECONDS), failing("Restarting")), life.now))
+    assert life.events[-1] == "Degraded 1.0.0"
+    life.take(observed(life.state, slots(life, failing("Failed", 60), serving(life.state.target)), life.now))
+    assert life.events[-1] == "Ready 2.0.0"
+
+
+def test_a_person_advances_a_canary_and_gives_it_up() -> None:
+    life = canary()
+    life.take(advance(life.state, "ana", "Few ask it."))
+    assert (life.state.percent, life.told[-1].model_dump()["by"]) == (100, "ana")
+    life.take(advance(life.state, "ana", "Few ask it."))
+    assert life.events[-1] == "Ready 2.0.0"
+    with pytest.raises(DeploymentRefused, match="no canary"):
+        advance(life.state, "ana", "r")
+    other = canary()
+    other.take(roll_back(other.state, "ana", "No.", other.now))
+    assert (other.state.percent, other.events[-1]) == (None, "RolledBack 2.0.0")
+
+
+def test_a_version_that_dies_while_the_one_before_is_warm_is_replaced_by_it() -> None:
+    life = deployed(ONE, TWO)
+    dead = {"g2": failing("NotAnswering", GRACE_SECONDS), "g1": serving(ONE)}
+    told = life.take(observed(life.state, dead, life.now))
+    assert isinstance(told, DeploymentRolledBack)
+    assert (told.version, told.to_version, told.reason) == ("2.0.0", "1.0.0", "NotAnswering")
+    both = deployed(ONE, TWO)
+    both.take(observed(both.state, {**dead, "g1": failing("NotAnswering")}, both.now))
+    assert both.events[-1] == "Degraded 2.0.0"
 
 
 def view(slot: Seen, name: str, at: datetime) -> SlotView:

@@ -27,7 +27,16 @@ from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
 from services.registry.domain.approving import decline, waiting_for
-from services.registry.domain.deployments.deciding import DeploymentRefused, observed, request, retire, retry, roll_back
+from services.registry.domain.deployments.analysis import Measured, Traffic
+from services.registry.domain.deployments.deciding import (
+    DeploymentRefused,
+    advance,
+    observed,
+    request,
+    retire,
+    retry,
+    roll_back,
+)
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 from services.registry.domain.describing import describe
 from services.registry.domain.models import RegistryDomain
@@ -44,6 +53,10 @@ from tests.steps import an_event, cancel
 from tests.steps import request as step_request
 
 DEPLOYMENTS = ("one", "two")
+ROLLOUTS = (
+    Rollout(deadline_seconds=5, bake_seconds=5),
+    Rollout(strategy="canary", steps=(50, 100), step_seconds=0, least_requests=1, deadline_seconds=50),
+)
 MODEL_NAMES, JOBS_IN_ALL, ATTEMPTS, ALIASES = ("a", "b"), 5, 2, ("production", "candidate")
 POLICIES = (
     None,
@@ -252,13 +265,14 @@ class World:
         state = unit.states[deployment_ref(name)]
         assert isinstance(state, DeploymentState)
         slots = {
-            slot_of(one): self.chance.choice((serving(one), failing("Unloadable", 60))) for one in state.slots(unit.now)
+            slot_of(one): self.chance.choice((serving(one), serving(one), failing("Unloadable", 60)))
+            for one in state.slots(unit.now)
         }
-        wanted = wish(
-            self.chance.choice(("1.0.0", "2.0.0")), deployment=name, rollout=Rollout(deadline_seconds=5, bake_seconds=5)
-        )
+        wanted = wish(self.chance.choice(("1.0.0", "2.0.0")), deployment=name, rollout=self.chance.choice(ROLLOUTS))
+        got = Measured(self.chance.choice((Traffic(9, 0, 0), Traffic(9, 9, 0))))
         turns = (
-            lambda: request(state, wanted), lambda: observed(state, slots, unit.now), lambda: observed(state, slots, unit.now),
+            lambda: request(state, wanted), lambda: observed(state, slots, unit.now), lambda: observed(state, slots, unit.now, got),
+            lambda: advance(state, "a person", "r"),
             lambda: self.domain.decide(deployment_ref(name), unit.states, unit.now), lambda: retry(state, "a person", "r"),
             lambda: roll_back(state, "a person", "r", unit.now), lambda: retire(state, "a person", ""),
         )  # fmt: skip
@@ -478,7 +492,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "PromotionDeclined",
         "VersionStateChanged",
     }
-    deployments = {f"Deployment{what}" for what in ("Requested", "Ready", "Degraded", "RolledBack", "Retired")}
+    deployments = {f"Deployment{what}" for what in ("Requested", "Advanced", "Ready", "Degraded", "RolledBack", "Retired")}
     assert wanted_types | moves | deployments <= set(seen)
     assert seen["StepCompleted"] > seen["ModelRegistered"]
     assert archived

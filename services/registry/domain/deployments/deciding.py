@@ -5,14 +5,18 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from schemas.deployments import (
+    Analysis,
+    DeploymentAdvanced,
     DeploymentDegraded,
     DeploymentReady,
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
 )
+from schemas.gates import FAILED, PASSED
 from schemas.reasons import Reason, shown
 from services.chassis.kernel.aggregate import Decision
+from services.registry.domain.deployments.analysis import Measured, analysed, described
 from services.registry.domain.deployments.state import DEADLINE, DeploymentState, decision_on, is_overdue, slot_of
 
 GRACE_SECONDS = 10.0
@@ -100,6 +104,19 @@ def roll_back(state: DeploymentState, by: str, reason: str, now: datetime) -> De
     raise DeploymentRefused("version", last.version, message, "deploy another version, or retire the deployment")
 
 
+def advance(state: DeploymentState, by: str, reason: str) -> Decision:
+    """Decide that a canary gets its next share of the callers, or all of them, whatever was measured.
+
+    Raises DeploymentRefused if no canary is under way.
+    """
+    last = _open(state)
+    if state.target is None or state.percent is None:
+        raise DeploymentRefused(
+            "version", last.version, "no canary is under way", "deploy a version with the strategy canary"
+        )
+    return _further(state, state.target, None, by, reason)
+
+
 def retire(state: DeploymentState, by: str, reason: str) -> Decision:
     """Decide that a deployment serves nobody any more. Raises DeploymentRefused if it is retired."""
     last = _open(state)
@@ -112,28 +129,68 @@ def overdue(state: DeploymentState, now: datetime) -> Decision | None:
     if not is_overdue(state, now) or state.target is None:
         return None
     seconds = state.target.rollout.deadline_seconds
-    why = {"reason": DEADLINE, "message": f"{state.target.version} was not ready within {seconds:g} s"}
+    late = "was not ready" if state.percent is None else f"got no verdict at {state.percent:g} % of the callers"
+    why = {"reason": DEADLINE, "message": f"{state.target.version} {late} within {seconds:g} s"}
     return _without(state, state.target, why)
 
 
-def observed(state: DeploymentState, slots: Mapping[str, Seen], now: datetime) -> Decision | None:
-    """Decide on what is seen of a deployment's slots, by their names; None if it changes nothing."""
-    active, target = state.active, state.target
-    if target is not None and not is_overdue(state, now):
-        seen = slots.get(slot_of(target), NOWHERE)
-        if trouble(target, seen) is None:
-            return decision_on(_ready(target, state), target.deployment)
-        if seen.state == "failed" and seen.reason in HOPELESS and not _told(state, target):
-            return _without(state, target, {"reason": seen.reason, "message": seen.message})
-    if active is None:
+def observed(
+    state: DeploymentState, slots: Mapping[str, Seen], now: datetime, measured: Measured | None = None
+) -> Decision | None:
+    """Decide on what is seen of a deployment's slots, by their names, and measured of a canary; None if it changes nothing."""
+    if state.target is not None and not is_overdue(state, now):
+        decision = _on_target(state, state.target, slots.get(slot_of(state.target), NOWHERE), now, measured or Measured())
+        if decision is not None:
+            return decision
+    return None if state.active is None else _on_active(state, state.active, slots, now)
+
+
+def _on_target(
+    state: DeploymentState, target: DeploymentRequested, seen: Seen, now: datetime, measured: Measured
+) -> Decision | None:
+    why = trouble(target, seen)
+    if why is not None:
+        hopeless = seen.state == "failed" and seen.reason in HOPELESS
+        gone = state.percent is not None and seen.unready_seconds >= GRACE_SECONDS
+        return _without(state, target, why) if (hopeless or gone) and not _told(state, target) else None
+    if not state.is_canary or state.active is None or _told(state, state.active):
+        return decision_on(_ready(target, state), target.deployment)
+    if state.percent is None or state.step_since is None:
+        return decision_on(DeploymentAdvanced(**_about(target), percent=target.rollout.steps[0]), target.deployment)
+    said = analysed(target.rollout, state.percent, (now - state.step_since).total_seconds(), measured)
+    if said.verdict == PASSED:
+        return _further(state, target, said)
+    late = state.target_due is not None and now >= state.target_due
+    if said.verdict != FAILED and not late:
         return None
+    reason = "AnalysisFailed" if said.verdict == FAILED else "AnalysisInconclusive"
+    return _given_up(target, state.active, {"reason": reason, "message": described(said), "analysis": said})
+
+
+def _on_active(
+    state: DeploymentState, active: DeploymentRequested, slots: Mapping[str, Seen], now: datetime
+) -> Decision | None:
     seen = slots.get(slot_of(active), NOWHERE)
     why = trouble(active, seen)
     if why is None:
         return decision_on(_ready(active, state), active.deployment) if _told(state, active) else None
     if _told(state, active) or seen.unready_seconds < GRACE_SECONDS:
         return None
+    warm = state.returns_to(now)
+    if state.target is None and warm is not None and trouble(warm, slots.get(slot_of(warm), NOWHERE)) is None:
+        return _given_up(active, warm, why)
     return decision_on(DeploymentDegraded(**_about(active), **why), active.deployment)
+
+
+def _further(
+    state: DeploymentState, target: DeploymentRequested, said: Analysis | None, by: str | None = None, reason: str = ""
+) -> Decision:
+    """Give a canary its next share of the callers; after the last it serves them all."""
+    share = next((one for one in target.rollout.steps if state.percent is None or one > state.percent), None)
+    if share is None:
+        return decision_on(_ready(target, state).model_copy(update={"analysis": said}), target.deployment)
+    told = DeploymentAdvanced(**_about(target), percent=share, analysis=said, by=by, reason=reason)
+    return decision_on(told, target.deployment)
 
 
 def trouble(wish: DeploymentRequested, seen: Seen) -> dict[str, str] | None:

@@ -12,6 +12,8 @@ from pydantic import Field
 
 from schemas.base import EventData, Frozen
 from schemas.deployments import (
+    CANARY,
+    DeploymentAdvanced,
     DeploymentChanged,
     DeploymentDegraded,
     DeploymentReady,
@@ -24,6 +26,7 @@ from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, Stat
 DEPLOYMENT = "deployment"
 HISTORY = 20
 """How many of its latest events a deployment's state has, for people."""
+_MEASURE = timedelta(seconds=10)
 DEADLINE = "ProgressDeadlineExceeded"
 """The reason of a version that was not ready in time."""
 
@@ -56,12 +59,21 @@ class DeploymentState(State):
     active_since: datetime | None = None
     target: DeploymentRequested | None = Field(default=None, description="The wish whose version is being rolled out.")
     target_due: datetime | None = Field(default=None, description="When the target is given up unless it gets on.")
+    percent: float | None = Field(
+        default=None, description="The share of the callers that a canary has; null: the target has none yet."
+    )
+    step_since: datetime | None = Field(default=None, description="Since when it has this share.")
     warm: DeploymentRequested | None = Field(default=None, description="The wish that served the callers before.")
     warm_until: datetime | None = Field(default=None, description="How long its version is kept warm.")
     trouble: Trouble | None = Field(default=None, description="Why the deployment is degraded; null if it is not.")
     given_up: Trouble | None = Field(default=None, description="Why the latest wish was given up; null if it was not.")
     retired_at: datetime | None = None
     history: tuple[Told, ...] = Field(default=(), description="The latest events, the latest last.")
+
+    @property
+    def is_canary(self) -> bool:
+        """Whether the target gets to all callers by steps; there is nothing to compare the first version with."""
+        return self.target is not None and self.active is not None and self.target.rollout.strategy == CANARY
 
     @property
     def open(self) -> bool:
@@ -88,8 +100,17 @@ class DeploymentState(State):
         match event:
             case DeploymentRequested():
                 due = at + timedelta(seconds=event.rollout.deadline_seconds)
-                opened = {"wish": event, "target": event, "target_due": due, "given_up": None, "retired_at": None}
+                opened = {
+                    **_NO_TARGET,
+                    "wish": event,
+                    "target": event,
+                    "target_due": due,
+                    "given_up": None,
+                    "retired_at": None,
+                }
                 return opened if self.active is not None else {**opened, "trouble": None}
+            case DeploymentAdvanced():
+                return self._advanced(event, at)
             case DeploymentReady():
                 return self._ready(event, at)
             case DeploymentDegraded():
@@ -100,25 +121,30 @@ class DeploymentState(State):
                 return {"retired_at": at, **_NOTHING_SERVED}
         return {}
 
+    def _advanced(self, event: DeploymentAdvanced, at: datetime) -> Mapping[str, Any]:
+        seconds = self.target.rollout.deadline_seconds if self.target is not None else 0.0
+        return {"percent": event.percent, "step_since": at, "target_due": at + timedelta(seconds=seconds)}
+
     def _ready(self, event: DeploymentReady, at: datetime) -> Mapping[str, Any]:
         if self.target is None or self.target.generation != event.generation:
             return {"trouble": None}
         bake = timedelta(seconds=self.target.rollout.bake_seconds)
         return {
-            "active": self.target, "active_since": at, "target": None, "target_due": None, "trouble": None,
+            **_NO_TARGET, "active": self.target, "active_since": at, "trouble": None,
             "warm": self.active, "warm_until": None if self.active is None else at + bake,
         }  # fmt: skip
 
     def _back(self, event: DeploymentRolledBack, at: datetime) -> Mapping[str, Any]:
         left: dict[str, Any] = {"given_up": trouble_of(event, at)}
         if self.target is not None and self.target.generation == event.generation:
-            return {**left, "target": None, "target_due": None}
+            return {**left, **_NO_TARGET}
         return {**left, "active": self.warm, "active_since": at, "warm": None, "warm_until": None, "trouble": None}
 
 
-_NOTHING_SERVED: Mapping[str, Any] = dict.fromkeys(
-    ("active", "active_since", "target", "target_due", "warm", "warm_until", "trouble", "given_up")
-)
+_NO_TARGET: Mapping[str, Any] = dict.fromkeys(("target", "target_due", "percent", "step_since"))
+_NOTHING_SERVED: Mapping[str, Any] = {
+    **_NO_TARGET, **dict.fromkeys(("active", "active_since", "warm", "warm_until", "trouble", "given_up"))
+}  # fmt: skip
 
 
 def trouble_of(event: DeploymentDegraded | DeploymentRolledBack, at: datetime) -> Trouble:
@@ -134,7 +160,7 @@ class Deployments(AggregateType):
 
     def due(self, state: DeploymentState) -> datetime | None:
         """Return the deadline of the target, until somebody was told that it passed."""
-        return state.target_due if _waits(state) else None
+        return _due(state) if _waits(state) else None
 
     def values(self, state: DeploymentState) -> Mapping[str, Any]:
         """Return the values of the query columns: a pure function of the state."""
@@ -147,7 +173,15 @@ def _waits(state: DeploymentState) -> bool:
 
 def is_overdue(state: DeploymentState, now: datetime) -> bool:
     """Return whether the target has not become ready in time, and nobody was told."""
-    return _waits(state) and state.target_due is not None and now >= state.target_due
+    due = _due(state)
+    return _waits(state) and due is not None and now >= due
+
+
+def _due(state: DeploymentState) -> datetime | None:
+    """Return when the target is given up without evidence: a canary a little later, so that who measures it comes first."""
+    if state.target_due is None or state.percent is None:
+        return state.target_due
+    return state.target_due + _MEASURE
 
 
 def deployment_ref(name: str) -> Ref:
