@@ -161,11 +161,13 @@ class _Tries:
             self._after.pop(place, None)
             return True
         clock = time.monotonic()
-        if clock < self._after.get(place, 0.0):
-            return False
-        backoff = self._backoffs.setdefault(place, Backoff(5.0, 120.0))
-        self._after[place] = clock + backoff.next()
-        return True
+        if place in self._after and clock >= self._after[place]:
+            self._after[place] = clock + self._backoffs[place].next()
+            return True
+        if place not in self._after:
+            self._backoffs[place] = Backoff(5.0, 120.0)
+            self._after[place] = clock + self._backoffs[place].next()
+        return False
 
 
 async def _read(session: Exclusive) -> _Wanted:
