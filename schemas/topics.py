@@ -32,6 +32,7 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
+from schemas.latest import ModelChanged
 from schemas.models import (
     AliasPolicySet,
     AliasRefused,
@@ -66,6 +67,11 @@ class Topic:
     cleanup: Literal["delete", "compact"] = "delete"
     description: str = ""
 
+    @property
+    def lasts(self) -> bool:
+        """Whether every record is kept for ever."""
+        return self.retention_ms is None and self.cleanup == "delete"
+
 
 REQUESTS = Topic(
     "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested, JobControlRequested), ("outside", "edge"), 6, None,
@@ -88,6 +94,10 @@ MODELS = Topic(
      DeploymentRequested, DeploymentAdvanced, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",
+)  # fmt: skip
+LATEST = Topic(
+    "neuroweaver.models.latest", "model name", (ModelChanged,), ("registry",), 6, None, cleanup="compact",
+    description="How each model is now: a fold of neuroweaver.models.",
 )  # fmt: skip
 DATASETS = Topic(
     "neuroweaver.datasets", "data set name", (DatasetRegistered,), ("registry",), 6, None,
@@ -112,6 +122,7 @@ CATALOGUE: tuple[Topic, ...] = (
     JOBS,
     PROGRESS,
     MODELS,
+    LATEST,
     DATASETS,
     DISCARDS,
     *(dead_letter_topic(name) for name in SERVICES),

@@ -41,6 +41,7 @@ from schemas.jobs import (
     StepResult,
     StepStarted,
 )
+from schemas.latest import Deployed, ModelChanged
 from schemas.models import (
     AliasPolicySet,
     AliasRefused,
@@ -325,6 +326,17 @@ def _of_deployment() -> Iterator[_Example]:
         )
     ):
         yield _Example(REGISTRY, f"deployments/{name}", number + 4, told)
+    served = Deployed(
+        name=name, version="1.1.0", sha256=_ADAPTER.sha256, target="1.2.0", degraded=False, sequence=7
+    )  # fmt: skip
+    now = ModelChanged(
+        model=MODEL,
+        version="1.2.0",
+        aliases={"candidate": "1.2.0", "production": "1.1.0"},
+        deployments=(served,),
+        sequence=8,
+    )
+    yield _Example(REGISTRY, MODEL, None, now)
 
 
 def _events() -> Iterator[Event]:

@@ -14,7 +14,7 @@ from services.chassis.kernel import log
 from services.chassis.kernel.log import Range
 from services.chassis.kernel.records import Partition
 
-KEPT = tuple(topic.name for topic in CATALOGUE if topic.retention_ms is None)
+KEPT = tuple(topic.name for topic in CATALOGUE if topic.lasts)
 """Topics that are kept for ever: an audit reads these by default."""
 
 

@@ -37,6 +37,7 @@ from schemas.jobs import (
     StepRequested,
     StepStarted,
 )
+from schemas.latest import ModelChanged
 from schemas.models import (
     AliasMoved,
     AliasPolicySet,
@@ -185,6 +186,9 @@ def sentence(data: EventData, source: str) -> str:
             return f"{retired.deployment} is retired, by {retired.by}{_why(retired.reason)}"
         case VersionStateChanged() as changed:
             return f"{changed.model}@{changed.version} is {changed.state}, and was {changed.previous}{_by(changed)}"
+        case ModelChanged() as now:
+            served = "".join(f", {one.name} serves {one.version or 'nothing'}" for one in now.deployments)
+            return f"{now.model} has the version {now.version} and {len(now.aliases)} aliases now{served}"
         case RecordDiscarded() as gone:
             place = f"{gone.topic}:{gone.partition}:{gone.offset}"
             return f"{gone.discarded_by} discarded {place} for {gone.service}{_why(gone.reason)}"

@@ -19,6 +19,7 @@ from services.registry.deploying.local.driver import local_driver
 from services.registry.deploying.reconciler import Reconciler
 from services.registry.deploying.routes import deployment_router
 from services.registry.domain.models import RegistryDomain
+from services.registry.latest.publishing import LatestPublisher
 from services.registry.ledger.routes import ledger_router
 from services.registry.queries import ModelQueries
 from services.registry.runner import registry_steps
@@ -38,7 +39,7 @@ def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -
         Routing(runtime.reads, runtime.notifications, runtime.engine),
     )
     forwarder = Forwarder(routing)
-    tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run]
+    tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run, LatestPublisher(runtime).run]
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
     more = (deployment_router(commands), comparing_router(runtime), datasets_router(runtime), ledger_router(runtime))

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Double,
     Index,
     MetaData,
+    Numeric,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -150,6 +151,7 @@ for _column in ("name", "licence", "job_id", "registered_by"):
 Index("dataset_digest", dataset.c.sha256)
 
 deployment = aggregate_table(metadata, DEPLOYMENT, Column("model", Text), Column("open", Boolean))
+Index("deployment_model", deployment.c.model)
 Index("deployment_open", deployment.c.key, postgresql_where=text("open"))
 
 deployment_slot = Table(
@@ -196,4 +198,14 @@ deployment_traffic = Table(
     PrimaryKeyConstraint("deployment", "rollout", "percent", "target", "process"),
     schema=OPERATIONAL,
     comment="What the callers of canaries got, as each process counted it.",
+)
+
+model_latest = Table(
+    "model_latest",
+    metadata,
+    Column("model", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False, comment="Of the model, as published."),
+    Column("deployments", Numeric, nullable=False, comment="Sum of the numbers of its deployments, as published."),
+    schema=OPERATIONAL,
+    comment="Which state of each model is on the compacted topic.",
 )

@@ -203,7 +203,19 @@ def objects_in(value: Any) -> Iterator[dict[str, Any]]:
         yield from objects_in(part)
 
 
-MAPS = ("inputs", "outputs", "results", "metrics", "facts", "needs", "parent_metrics", "configuration", "tags", "rows")
+MAPS = (
+    "inputs",
+    "outputs",
+    "results",
+    "metrics",
+    "facts",
+    "needs",
+    "parent_metrics",
+    "configuration",
+    "tags",
+    "aliases",
+    "rows",
+)
 """Fields that map names of the sender's choice: what is in them is content, not a field."""
 
 

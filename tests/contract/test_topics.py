@@ -14,6 +14,7 @@ from schemas.topics import (
     DISCARDS,
     EVENT_TYPES,
     JOBS,
+    LATEST,
     MODELS,
     PROGRESS,
     REQUESTS,
@@ -49,11 +50,11 @@ def test_outsiders_write_requests_and_nothing_else() -> None:
 
 def test_what_happened_is_kept_for_ever_and_only_progress_and_dead_letters_pass() -> None:
     kept = {topic.name: topic.retention_ms for topic in CATALOGUE}
-    for_ever = {name for name, limit in kept.items() if limit is None}
+    for_ever = {topic.name for topic in CATALOGUE if topic.lasts}
     assert {topic.name for topic in (REQUESTS, JOBS, MODELS, DATASETS, DISCARDS)} == for_ever
     assert kept[PROGRESS.name] == _DAY_MS
     assert {kept[f"neuroweaver.{service}.dlq"] for service in SERVICES} == {30 * _DAY_MS}
-    assert {topic.cleanup for topic in CATALOGUE} == {"delete"}
+    assert [topic for topic in CATALOGUE if topic.cleanup == "compact"] == [LATEST]
 
 
 def test_names_are_ones_that_kafka_takes_and_none_is_used_twice() -> None:

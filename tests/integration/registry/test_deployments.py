@@ -4,15 +4,19 @@ What serves is a stand-in with real sockets (`tests.model_servers`); it holds no
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from schemas.deployments import DeploymentRequested, DeploymentRolledBack
+from schemas.latest import ModelChanged
+from schemas.topics import LATEST
 from services.registry.domain.deployments import deciding
 from tests.deploying import call, call_is, call_is_answered, calling, deploy, question, registered, serves, shown, told
+from tests.log import event_of
 from tests.model_servers import Behaviour, StandIn
-from tests.registry import Registry
+from tests.registry import Registry, tail
 from tests.toy import until
 
 
@@ -41,6 +45,7 @@ def registry(running: Registry, driver: StandIn) -> Registry:
 async def test_a_version_is_deployed_by_its_alias_and_answers_at_the_one_address_under_all_its_names(
     registry: Registry,
 ) -> None:
+    latest = await tail(registry.settings.kafka_bootstrap, LATEST.name)
     await registered(registry, "job-1")
     name, model = registry.job("support"), registry.name("router")
     assert (await call(registry)).status_code == 404
@@ -68,6 +73,20 @@ async def test_a_version_is_deployed_by_its_alias_and_answers_at_the_one_address
     assert (await registry.http.delete(f"/deployments/{name}")).status_code == 409
     await until(lambda: told(registry) == ["Requested 1.0.0", "Ready 1.0.0", "Retired 1.0.0"], what=lambda: told(registry))
     assert name not in (await registry.http.get("/metrics")).text
+    states = await states_until(latest, model, lambda state: state.version == "1.0.0" and not state.deployments)
+    assert any(one.deployments and one.deployments[0].version == "1.0.0" for one in states)
+    assert states[-1].aliases == {"candidate": "1.0.0"}
+    await latest.stop()
+
+
+async def states_until(consumer: AIOKafkaConsumer, model: str, last: Callable[[ModelChanged], bool]) -> list[ModelChanged]:
+    """Read the states of a model that were published, until one after a deployment is as wanted."""
+    states: list[ModelChanged] = []
+    while not (states and any(one.deployments for one in states) and last(states[-1])):
+        event = event_of(await asyncio.wait_for(consumer.getone(), 120))
+        if event is not None and isinstance(event.data, ModelChanged) and event.data.model == model:
+            states.append(event.data)
+    return states
 
 
 async def test_what_is_archived_is_not_deployed_and_what_is_deployed_is_not_archived(registry: Registry) -> None:

@@ -30,6 +30,8 @@ from services.chassis.kafka.publisher import outside_event
 from services.chassis.kernel.deadletters.conversion import row_of
 from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
+from services.registry.deploying.commands import OPEN_AT_MOST
+from services.registry.domain.aliases import ALIASES_AT_MOST
 from services.registry.domain.describing import TAGS_AT_MOST
 from services.registry.policy_views import GATES_AT_MOST, ROWS_AT_MOST
 from tests.log import HeldRecord
@@ -129,6 +131,10 @@ LARGEST: dict[str, dict[str, Any]] = {
     "DeploymentDegraded": {**DEPLOYED, "reason": NAME, "message": WORST * 666},
     "DeploymentRolledBack": {**DEPLOYED, **SAID_WHY, "to_version": NAME, "reason": NAME, "message": WORST * 666, "analysis": ANALYSIS},
     "DeploymentRetired": {**DEPLOYED, **SAID_WHY},
+    "ModelChanged": {
+        "model": NAME, "version": NAME, "aliases": {f"{'a' * 120}{number}": NAME for number in range(ALIASES_AT_MOST)},
+        "deployments": ({"name": NAME, "version": NAME, "sha256": "a" * 64, "target": NAME, "degraded": True, "sequence": 2**62},) * OPEN_AT_MOST,
+    },
 }  # fmt: skip
 """Fields that others fill, at their largest; the settings of a step, and request with plan, have a bound of their own."""
 

@@ -26,7 +26,7 @@ KNOWN_SECONDS = 15.0
 """How old the broker's last answer about end offsets may be before the lag counts as unknown."""
 LOSSY_SECONDS = 300.0
 """The same as `STUCK_SECONDS` for topics with a limited retention."""
-_LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
+_LOSSY = frozenset(topic.name for topic in CATALOGUE if not topic.lasts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from services.chassis.kernel.consuming.identity.examine import PartitionStop, Sp
 from services.chassis.kernel.deadletters import repository as letters
 from services.chassis.kernel.records import Partition
 
-LOSSY = frozenset(topic.name for topic in CATALOGUE if topic.retention_ms is not None)
+LOSSY = frozenset(topic.name for topic in CATALOGUE if not topic.lasts)
 """Topics with limited retention: lost records are accepted, and a service continues by itself and logs it."""
 Moves = Mapping[Partition, int | None]
 """Offsets at which partitions continue; None for one that does not exist any more."""

@@ -1,0 +1,1 @@
+"""The compacted topic `neuroweaver.models.latest`: how each model is now."""
