@@ -54,30 +54,43 @@ class SlotRow:
         return Seen(self.served, self.sha256, self.state, self.reason, self.message, unready_seconds)
 
 
+class DriverFault(Exception):
+    """A driver answered with something that says nothing of any slot: nobody knows then how its slots are."""
+
+
 def checked(observed: Iterable[object], now: datetime) -> dict[Place, SlotRow]:
-    """Return what can be relied on of what a driver said, by place. A slot of which it says nonsense has failed."""
-    rows = (_checked(one, now) for one in observed if isinstance(one, Observed))
-    return {row.place: row for row in rows if row is not None}
+    """Return what can be relied on of what a driver said, by place. A slot of which it says nonsense has failed.
+
+    Raises DriverFault for what is about no slot.
+    """
+    rows = (_checked(one, now) for one in observed)
+    return {row.place: row for row in rows}
 
 
-def _checked(one: Observed, now: datetime) -> SlotRow | None:
+def _checked(one: object, now: datetime) -> SlotRow:
+    if not isinstance(one, Observed):
+        raise DriverFault(f"the driver answers with {type(one).__name__}, which is no observation")
     try:
         deployment, slot = _text(one.deployment, _NAME_BYTES), _text(one.slot, _NAME_BYTES)
-    except (TypeError, ValueError):
-        return None
+    except (TypeError, ValueError) as fault:
+        raise DriverFault(f"the driver names a slot that cannot be: {fault}") from fault
     try:
-        since = in_calendar(one.since.astimezone(UTC))
-        if one.state not in _STATES or not _WORD.fullmatch(one.reason):
-            raise ValueError(f"state {one.state!r} and reason {one.reason!r} are not words of a driver")
-        if one.state == "ready":
-            _check_address(one.address)
-        served, sha256 = _text(one.served, _NAME_BYTES), _text(one.sha256, _NAME_BYTES)
-        headers = tuple((_text(name, 200), _text(value, 2000)) for name, value in one.headers[:_HEADERS_AT_MOST])
-        message = _text(one.message, _MESSAGE_BYTES)
-        return SlotRow(deployment, slot, served, sha256, one.state, one.reason, message, one.address, headers, since)
+        return _said(one, deployment, slot)
     except (AttributeError, TypeError, ValueError, OverflowError) as fault:
         message = cut(f"the driver's answer about the slot cannot be right: {fault}", _MESSAGE_BYTES)
         return SlotRow(deployment, slot, "", "", "failed", GARBAGE, message, None, (), now)
+
+
+def _said(one: Observed, deployment: str, slot: str) -> SlotRow:
+    if one.state not in _STATES or not _WORD.fullmatch(one.reason):
+        raise ValueError(f"state {one.state!r} and reason {one.reason!r} are not words of a driver")
+    if one.state == "ready":
+        _check_address(one.address)
+    headers = tuple((_text(name, 200), _text(value, 2000)) for name, value in one.headers[:_HEADERS_AT_MOST])
+    return SlotRow(
+        deployment, slot, _text(one.served, _NAME_BYTES), _text(one.sha256, _NAME_BYTES), one.state, one.reason,
+        _text(one.message, _MESSAGE_BYTES), one.address, headers, in_calendar(one.since.astimezone(UTC)),
+    )  # fmt: skip
 
 
 def _text(value: object, limit: int) -> str:

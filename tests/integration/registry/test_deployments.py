@@ -188,7 +188,7 @@ async def test_a_server_that_dies_is_told_and_callers_get_the_version_that_is_st
     for slot in driver.slots.values():
         slot.server.behaviour = Behaviour()
     await serves(registry, "1.0.0")
-    assert told(registry)[5:] == ["Degraded 1.0.0", "Ready 1.0.0"]
+    await until(lambda: told(registry)[5:] == ["Degraded 1.0.0", "Ready 1.0.0"], what=lambda: told(registry))
 
 
 def fail(driver: StandIn, version: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from schemas.deployments import DeploymentDegraded, DeploymentReady, DeploymentRequested, DeploymentRolledBack, Rollout
 from services.registry.deploying.conditions import UNKNOWN_AFTER, Conditions, SlotView
 from services.registry.deploying.driver import Observed
-from services.registry.deploying.slots import GARBAGE, SlotRow, checked
+from services.registry.deploying.slots import GARBAGE, DriverFault, checked
 from services.registry.domain.deployments.analysis import BOUNDS, Measured, Traffic
 from services.registry.domain.deployments.deciding import (
     GRACE_SECONDS,
@@ -361,10 +361,13 @@ def test_a_driver_that_says_nonsense_of_a_slot_has_it_failed(fields: dict[str, A
     assert len(row.message) <= 2000
 
 
-def test_what_a_driver_says_is_bounded_and_what_is_no_observation_is_passed_over() -> None:
-    rows = checked([None, "x", 7, replace(SEEN, slot=cast(str, 7)), replace(SEEN, message="m" * 10**6), SEEN], START)
-    assert list(rows) == [("support", "g1")]
-    assert rows["support", "g1"] == checked([SEEN], START)["support", "g1"]
+@pytest.mark.parametrize("answer", [None, 7, "x", replace(SEEN, slot=cast(str, 7)), replace(SEEN, deployment="a\0b")])
+def test_an_answer_that_is_about_no_slot_says_nothing_of_all(answer: object) -> None:
+    with pytest.raises(DriverFault):
+        checked([SEEN, answer], START)
+
+
+def test_what_a_driver_says_is_bounded() -> None:
+    assert list(checked([SEEN], START)) == [("support", "g1")]
     (long,) = checked([replace(SEEN, message="m" * 10**6)], START).values()
     assert len(long.message) <= 2000
-    assert isinstance(long, SlotRow)
