@@ -63,7 +63,7 @@ class Analysis(Frozen):
     percent: float = Field(description="The share of the callers, in percent.")
     seconds: float = Field(description="How long the step took.")
     verdict: str = Field(description="failed if one of the checks failed, else inconclusive if one was, else passed.")
-    checks: tuple[Check, ...]
+    checks: tuple[Check, ...] = Field(description="What was measured, and what it said.")
 
 
 class DeploymentChanged(EventData):
