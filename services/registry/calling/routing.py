@@ -161,11 +161,13 @@ class Routing:
 
         Raises a Problem as `RoutingTable.find`.
         """
-        servers = self.table.find(name)
-        if (canary := self.table.canaries.get(name)) is not None:
-            first = (tries == 0 and self._is_next(name, canary.percent)) or not servers
-            servers = (canary.server, *servers) if first else (*servers, canary.server)
-        return servers[tries % len(servers)] if servers else None
+        servers, canary = self.table.find(name), self.table.canaries.get(name)
+        if canary is None:
+            return servers[tries % len(servers)] if servers else None
+        if tries == 0:
+            return canary.server if self._is_next(name, canary.percent) or not servers else servers[0]
+        others = (*servers, canary.server)
+        return others[(tries - 1) % len(others)]
 
     def _is_next(self, name: str, percent: float) -> bool:
         owed = self._shares.get(name, 0.0) + percent

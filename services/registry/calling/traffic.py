@@ -45,6 +45,10 @@ class TrafficCounts:
         """Count a request that got no answer, whether or not another server gave one."""
         self._add(step, _ONE._replace(errors=1))
 
+    def of(self, step: Step) -> Traffic:
+        """Return what was counted of a step."""
+        return self._counts.get(step, Traffic())
+
     async def store(self, engine: AsyncEngine, current: Iterable[tuple[str, int]]) -> None:
         """Store what is new, and forget all rollouts that are not `current`. Raises the errors of the database."""
         alive = set(current)
@@ -57,7 +61,7 @@ class TrafficCounts:
 
     def _add(self, step: Step | None, one: Traffic) -> None:
         if step is not None:
-            self._counts[step] = self._counts.get(step, Traffic()).plus(one)
+            self._counts[step] = self.of(step).plus(one)
 
 
 def _values(counts: Mapping[Step, Traffic]) -> Mapping[str, Any]:
