@@ -34,11 +34,8 @@ def build(settings: RegistrySettings) -> Service:
 
 def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -> Service:
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
-    commands, routing = (
-        DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None),
-        Routing(runtime.reads, runtime.notifications, runtime.engine),
-    )
-    forwarder = Forwarder(routing)
+    commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None)
+    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine))
     tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run, LatestPublisher(runtime).run]
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)

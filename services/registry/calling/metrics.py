@@ -1,4 +1,5 @@
-"""Metrics of what deployments answer, one set of time series per deployment; those of a retired deployment are removed."""
+"""Metrics of what deployments answer, one set of time series for each name in the label `deployment`; those of a retired deployment are
+removed."""
 
 from collections.abc import Collection
 
