@@ -7,7 +7,9 @@ the number in its id, big-endian. A search reads about twenty records of a milli
 import mmap
 import struct
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from schemas.lines import SPLITS
 FILE = "rows.index"
 _RECORD = struct.Struct(">16sBBI")
 _PREFIX = 16
+_SORTED_AT_ONCE = 50_000
 _SPLITS: tuple[str, ...] = SPLITS
 _PARTS = ("row", *SPLITS)
 """What ids of rows begin with."""
@@ -28,9 +31,14 @@ class IndexedRow(NamedTuple):
     id: str
 
 
-def row_index(rows: Iterable[tuple[str, IndexedRow]]) -> bytes:
-    """Return the index of rows by their digests. Raises ValueError for an id that is not the first part and a number."""
-    return b"".join(sorted(_record(digest, row) for digest, row in rows))
+def write_row_index(rows: Iterable[tuple[str, IndexedRow]], path: Path) -> None:
+    """Write the index of rows by their digests; in memory are 22 bytes for each row. Raises ValueError for an id that is not the first
+    part and a number."""
+    left, sorted_parts = iter(rows), list[bytes]()
+    while part := sorted(_record(digest, row) for digest, row in islice(left, _SORTED_AT_ONCE)):
+        sorted_parts.append(b"".join(part))
+    with path.open("wb") as file:
+        file.writelines(merge(*map(_records, sorted_parts)))
 
 
 def rows_in(index: Path, digest: str) -> list[IndexedRow]:
@@ -50,6 +58,10 @@ def rows_in(index: Path, digest: str) -> list[IndexedRow]:
             found.append(IndexedRow(SPLITS[split], f"{_PARTS[part]}-{row}"))
             place += 1
     return found
+
+
+def _records(part: bytes) -> Iterator[bytes]:
+    return (part[start : start + _RECORD.size] for start in range(0, len(part), _RECORD.size))
 
 
 def _record(digest: str, row: IndexedRow) -> bytes:

@@ -19,7 +19,7 @@ from schemas.envelope import Event, encode
 from schemas.jobs import StepCompleted, StepRequested, StepResult
 from schemas.ledger import RowsUsed
 from schemas.lines import Message, Prediction
-from schemas.row_index import FILE, IndexedRow, row_index
+from schemas.row_index import FILE, IndexedRow, write_row_index
 from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.work import WorkEffects
@@ -230,7 +230,7 @@ class Registry:
         named = [(digest, IndexedRow("train", row.replace("_", "-"))) for row, digest in rows.items()]
         folder = self.home / f"made-{uuid4().hex[:8]}"
         folder.mkdir(parents=True)
-        (folder / FILE).write_bytes(row_index(named))
+        write_row_index(named, folder / FILE)
         return self.store.put(folder)
 
     async def ask(self, *steps: StepRequested | StepCompleted) -> None:

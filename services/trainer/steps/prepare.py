@@ -38,7 +38,7 @@ from services.trainer.steps.made_needs import judge_here
 from services.trainer.steps.memory import available
 from services.trainer.steps.needs import LoadedModels, RowSizes, checked_needs
 from services.trainer.steps.prompt_check import PromptCheck, online_of
-from services.trainer.steps.snapshot import facts_for_the_registry, snapshot_digest, write_row_index
+from services.trainer.steps.snapshot import facts_for_the_registry, index_rows, snapshot_digest
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def prepare(context: Context) -> StepResult:
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         outputs = {DATASET: context.store.put(folder)}
         with tempfile.TemporaryDirectory() as third:
-            write_row_index(folder, Path(third))
+            index_rows(folder, Path(third))
             outputs[ROW_INDEX] = context.store.put(Path(third))
         if settings.learns != "answers":
             outputs[PREFERENCES] = context.store.put(preferences)

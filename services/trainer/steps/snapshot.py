@@ -16,7 +16,7 @@ from schemas.results import (
     REQUESTER,
     SNAPSHOT_SHA256,
 )
-from schemas.row_index import FILE, IndexedRow, row_index
+from schemas.row_index import FILE, IndexedRow, write_row_index
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.stored import row_digests
 
@@ -32,15 +32,15 @@ def snapshot_digest(folder: Path, preferences: Path) -> str:
     return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
 
 
-def write_row_index(folder: Path, target: Path) -> None:
-    """Write the index of the rows of `folder`, which fits into memory: about 150 bytes for each row while it is made."""
-    index = row_index(
+def index_rows(folder: Path, target: Path) -> None:
+    """Write the index of the rows of `folder` to `target`."""
+    rows = (
         (digest, IndexedRow(split, row_id))
         for split in SPLITS
         if (folder / row_digests_file(split)).is_file()
         for digest, row_id in row_digests(folder / row_digests_file(split))
     )
-    (target / FILE).write_bytes(index)
+    write_row_index(rows, target / FILE)
 
 
 def facts_for_the_registry(settings: DatasetSettings, snapshot: str, requester: str) -> dict[str, str]:

@@ -69,7 +69,7 @@ async def test_a_page_leads_on_and_a_name_means_the_version_registered_last(regi
 
 
 async def test_a_version_says_which_data_went_into_it_and_the_data_which_versions_saw_them(registry: Registry) -> None:
-    await stored(registry, ("support", ONE), ("support", "3" * 64))
+    await stored(registry, ("support", ONE), ("support", "3" * 64), ("same", ONE))
     name = registry.name("support")
     for number, digest in enumerate((ONE, ONE, "4" * 64)):
         data = {"dataset_name": name, "snapshot_sha256": digest}
@@ -78,7 +78,7 @@ async def test_a_version_says_which_data_went_into_it_and_the_data_which_version
         await registry.outcome(step)
     lineage = (await registry.http.get(f"/models/{registry.name('router')}@1.0.0")).json()["lineage"]
     assert lineage["dataset"] == f"{name}@{ONE}"
-    for asked in (f"{name}@{ONE}", name):
+    for asked in (f"{name}@{ONE}", name, registry.name("same")):
         saw = (await registry.http.get(f"/datasets/{asked}/versions")).json()["items"]
         assert [item["version"] for item in saw] == ["1.0.1", "1.0.0"], asked
     assert (await registry.http.get(f"/datasets/{name}@{'3' * 64}/versions")).json() == {"items": [], "next": None}
