@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks import claims, full_loop, growth, latency, rebuild, registration, report, search
+from benchmarks import claims, full_loop, growth, latency, rebuild, registration, report, search, serving
 from benchmarks.edge import measure as edge
 from benchmarks.edge import sse
 from benchmarks.full_loop import Servers
@@ -23,7 +23,7 @@ PARTS = {
     "events": ("rebuild", "full_loop", "latency_ms", "growth"),
     "edge": ("http", "sse"),
     "trainer": ("sft", "dpo", "progress", "claims", "estimate_error"),
-    "registry": ("registration", "search"),
+    "registry": ("registration", "search", "serving"),
 }
 
 
@@ -56,6 +56,9 @@ def main() -> int:
             continue
         if part == "progress":
             figures |= progress.measure(arguments.quick)
+            continue
+        if part == "serving":
+            figures |= asyncio.run(serving.measure(arguments.quick))
             continue
         if part in ("sft", "dpo"):
             figures[part] = training.measure(part, pairs=1 if arguments.quick else 5, quick=arguments.quick)

@@ -29,6 +29,11 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
     *(("reads", name, f"{name} over HTTP, of a bare route's requests per second", "at least", 0.6) for name in READS),
     ("", "claim_growth_10_to_1000", "cost of a claim with 1,000 attempts waiting, times that with 10", "at most", 1.2),
     ("", "registration_growth", "cost of the 10,000th version of a model, times that of the tenth", "at most", 1.2),
+    *(
+        ("serving", f"ratio_bare_{clients}", f"tokens a second to {clients} clients, of the bare server's", "at least", 0.9)
+        for clients in (1, 8, 32)
+    ),
+    ("", "cold_ready_seconds", "a version that answers, from the wish, s", "at most", 60),
     ("", "page_growth", "filtered page of 100,000 versions, times that of 1,000", "at most", 2),
     *((name, "ratio_bare", f"{name}, of bare TRL's tokens per CPU second", "at least", 0.99) for name in ("sft", "dpo")),
     *(

@@ -84,6 +84,10 @@ class DeploymentRequested(DeploymentChanged):
     kind: str = Field(description="What the artifact is: `adapter` or `model`.")
     base_model: str = Field(description="Reference of the base model.")
     base_model_sha256: str | None = Field(description="Digest of the base model's files; null if it is not known.")
+    predictions: ArtifactRef | None = Field(
+        default=None,
+        description="The recorded answers of the version's evaluation, some of which a driver asks for again; null for none.",
+    )
     alias: str | None = Field(default=None, description="The alias that named the version; null if none was asked for.")
     follow: bool = Field(
         default=False, description="Whether each move of the alias becomes the next generation of the deployment."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from schemas.deployments import DeploymentRequested
 from schemas.models import ModelRegistered
+from schemas.results import PREDICTIONS
 from schemas.versions import ARCHIVED
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.transaction.commands import Command
@@ -15,6 +16,7 @@ from services.registry.deploying import statements
 from services.registry.deploying.views import ChangeAsked, DeploymentAsked, DeploymentView, RetirementAsked
 from services.registry.domain.deployments.deciding import DeploymentRefused, advance, request, retire, retry, roll_back
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref
+from services.registry.domain.lineage import Artifact, evaluations_of
 from services.registry.domain.state import ModelState, model_ref
 from services.registry.queries import ModelQueries
 
@@ -172,8 +174,9 @@ class DeploymentCommands:
 
 
 def _wish(made: ModelRegistered, wish: Mapping[str, object]) -> DeploymentRequested:
+    evaluations = evaluations_of(Artifact(made.kind, made.artifact), made.lineage.results)
     about = {
-        "model": made.model, "generation": 0, "version": made.version, "artifact": made.artifact, "kind": made.kind,
+        "predictions": evaluations[0].outputs[PREDICTIONS] if evaluations else None, "model": made.model, "generation": 0, "version": made.version, "artifact": made.artifact, "kind": made.kind,
         "base_model": made.lineage.base_model, "base_model_sha256": made.lineage.base_model_sha256,
     }  # fmt: skip
     return DeploymentRequested.model_validate({**wish, **about})

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from schemas.artifacts import ArtifactRef
-from schemas.lines import Message
 
 Slot = str
 """The name of a place of a deployment, one for each of its generations, such as `g3`: to a driver it is only a key. Which place answers
@@ -20,16 +19,6 @@ ServingState = Literal["starting", "ready", "failed", "draining"]
 the reason given, and the driver tries again only where that can help; draining: it answers what it has begun and takes nothing new."""
 READY = "Ready"
 """The reason of a slot in state `ready`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """A question whose greedy answer an evaluation of the version recorded."""
-
-    messages: tuple[Message, ...]
-    answer: str
-    max_tokens: int
-    """The most tokens that the evaluation let the answer have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +36,8 @@ class Target:
     """Reference of the base model, as in Lineage; of a whole model that of the model it began as, which is not read."""
     base_model_sha256: str | None
     """Digest of the base model's files, as in Lineage; None if nobody recorded it, so that any base is taken."""
-    probe: Probe | None = None
-    """None: no recorded answer is compared; all other checks are made."""
+    predictions: ArtifactRef | None = None
+    """The answers that an evaluation of the version recorded; None: none is compared, and all other checks are made."""
 
     @property
     def served(self) -> str:

@@ -203,7 +203,7 @@ async def _measured(session: Exclusive, wanted: _Wanted) -> Mapping[str, Measure
 def _target(wish: DeploymentRequested) -> Target:
     return Target(
         deployment=wish.deployment, slot=slot_of(wish), model=wish.model, version=wish.version, artifact=wish.artifact,
-        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256,
+        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256, predictions=wish.predictions,
     )  # fmt: skip
 
 

@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from schemas.artifacts import ArtifactRef
-from schemas.lines import Message
+from schemas.lines import Message, Prediction
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest
-from services.registry.deploying.driver import Observed, Probe, Target
+from services.registry.deploying.driver import Observed, Target
 from services.registry.deploying.local import memory
 from services.registry.deploying.local.base import Backoff, ProcessOptions
 from services.registry.deploying.local.driver import LocalDriver
@@ -31,6 +31,7 @@ from tests.allowed import IN_TESTS
 from tests.changed_adapter import changed_adapter
 from tests.tiny_model import build
 from tests.toy import until
+from tests.trainer import put_lines
 
 ASKED = (Message(role="user", content="colour 3?"),)
 
@@ -182,14 +183,23 @@ async def test_what_cannot_be_served_fails_in_a_word_and_leaves_no_process(
     await until(lambda: starts(tmp_path) == 2 * tries)
 
 
-async def test_an_answer_that_evaluation_did_not_record_is_named(start: Start, target: Target) -> None:
+def recorded(home: Path, *answers: str) -> ArtifactRef:
+    """Store the answers of an evaluation."""
+    lines = [
+        Prediction(id=f"test:{number}", messages=ASKED, columns={}, reference="", greedy=answer, samples=(), nll=None)
+        for number, answer in enumerate(answers)
+    ]
+    return put_lines(home, predictions=[line.model_dump() for line in lines])
+
+
+async def test_answers_that_evaluation_did_not_record_are_named(start: Start, target: Target, home: Path) -> None:
     driver = start("talks")
-    await driver.ensure(replace(target, probe=Probe(ASKED, "blue.", 8)))
+    await driver.ensure(replace(target, predictions=recorded(home, "", "blue.", "red.", "green.")))
     slot = await seen(driver, "failed")
     assert slot.reason == "AnswerDiffers"
     assert "'red.'" in slot.message
     assert "'blue.'" in slot.message
-    await driver.ensure(replace(target, probe=Probe(ASKED, "red.", 8)))
+    await driver.ensure(replace(target, predictions=recorded(home, "red.", "blue.", "red.")))
     await seen(driver, "ready")
 
 
@@ -253,7 +263,7 @@ def test_an_adapter_is_not_put_on_another_base_model(home: Path, target: Target)
 
 
 async def test_a_real_process_serves_two_versions_ends_when_its_parent_lets_go_and_is_started_again(
-    start: Start, target: Target
+    start: Start, target: Target, home: Path
 ) -> None:
     driver = start(None)
     active, next_one = target, replace(target, slot="target", version="1.1.0")
@@ -274,7 +284,7 @@ async def test_a_real_process_serves_two_versions_ends_when_its_parent_lets_go_a
         40,
         lambda: [s.observed for s in driver._slots.values()],
     )
-    await driver.ensure(replace(active, probe=Probe(ASKED, said, 12)))
+    await driver.ensure(replace(active, predictions=recorded(home, said)))
     await until(
         lambda: all(served.observed.state == "ready" for served in driver._slots.values()),
         40,

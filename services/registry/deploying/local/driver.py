@@ -142,7 +142,7 @@ class LocalDriver:
                 await asyncio.to_thread(admit_adapter, files.base, target.served)
             await server.load(target.served, target.artifact.sha256, files.folder, files.kind)
             served.see("starting", "Probing")
-            await probe(server, target)
+            await probe(server, target.served, files.probes)
         except Died as died:
             served.deaths += 1
             if served.deaths >= _TRIES:

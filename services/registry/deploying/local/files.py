@@ -1,11 +1,14 @@
 """Checks the files of a target before a process reads them: digests, the base model, the kinds of files."""
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from schemas.lines import Message, Prediction
 from schemas.results import BASE_MODEL_SHA256
+from services.chassis.process.logging import get_logger
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing, StoreAway
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
@@ -15,6 +18,8 @@ from services.registry.deploying.driver import Target
 from services.registry.deploying.local.faults import Refused
 
 _RECORD = "training.json"
+_log = get_logger(__name__)
+_PROBES = 3
 _ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -29,6 +34,14 @@ class Sources:
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """A question whose likeliest answer an evaluation of the version recorded."""
+
+    messages: tuple[Message, ...]
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
 class TargetFiles:
     """The verified files of a target."""
 
@@ -39,15 +52,16 @@ class TargetFiles:
     folder: Path
     """Folder of the adapter, or again of the model."""
     kind: Literal["adapter", "model"]
+    probes: tuple[Probe, ...]
 
 
 def verified(target: Target, sources: Sources) -> TargetFiles:
     """Fetch a target's files and check them. Raises Refused."""
-    folder = _artifact(target, sources)
+    folder, probes = _artifact(target, sources), _probes(target, sources)
     if target.kind == "model":
         if refusal := model_refusal(folder):
             raise Refused("Unloadable", f"{target.served}: {refusal.reason}; {refusal.remedy}")
-        return TargetFiles(folder, target.artifact.sha256, folder, "model")
+        return TargetFiles(folder, target.artifact.sha256, folder, "model", probes)
     if missing := [name for name in _ADAPTER if not (folder / name).is_file()]:
         what = f"{target.served} is no adapter in PEFT's layout: it has no {missing[0]}"
         raise Refused("Unloadable", f"{what}; deploy a version that a training made, or an imported adapter")
@@ -57,7 +71,7 @@ def verified(target: Target, sources: Sources) -> TargetFiles:
         if recorded is not None and recorded != digest:
             what = f"{target.served} was made on a base model with digest {recorded}, but {target.base_model} has {digest}"
             raise Refused("WrongBase", f"{what}; restore the files of the base model, or train the version again")
-    return TargetFiles(base, digest, folder, "adapter")
+    return TargetFiles(base, digest, folder, "adapter", probes)
 
 
 def _artifact(target: Target, sources: Sources) -> Path:
@@ -71,6 +85,24 @@ def _artifact(target: Target, sources: Sources) -> Path:
         raise Refused(
             "ArtifactMissing", f"the artifact of {target.served} cannot be read: {error}; see to the store"
         ) from error
+
+
+def _probes(target: Target, sources: Sources) -> tuple[Probe, ...]:
+    """Return some recorded answers; none where the retention policy has removed them. Raises Refused for altered ones."""
+    if target.predictions is None:
+        return ()
+    try:
+        folder = ArtifactStore(sources.artifacts).fetch(target.predictions, sources.cache)
+        with (folder / Prediction.FILE).open("rb") as lines:
+            read = (Prediction.model_validate_json(line) for line in lines)
+            asked = (Probe(one.messages, one.greedy.strip()) for one in read if one.messages and one.greedy.strip())
+            return tuple(itertools.islice(asked, _PROBES))
+    except ArtifactMissing:
+        _log.warning("no recorded answers to compare with", served=target.served, predictions=target.predictions.uri)
+        return ()
+    except (ArtifactCorrupt, OSError, ValueError) as error:
+        what = f"the recorded answers of {target.served} cannot be read: {error}"
+        raise Refused("DigestMismatch", f"{what}; restore the artifact, or evaluate the version again") from error
 
 
 def _base(target: Target, sources: Sources) -> Path:
