@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from schemas.base import Frozen
 from schemas.jobs import StepResult
 from schemas.metrics import paired
+from services.demo.deployed import DeploymentFound
 from services.demo.observed_job import ObservedJob
 from services.demo.recipe import Pipeline
 
@@ -74,6 +75,8 @@ class Report(Frozen):
     """`total` from the request to the end of the job, and each step from its start to its end."""
     events: dict[str, int]
     peak_memory_bytes: int
+    deployment: DeploymentFound | None
+    """How the version answered at the address for callers; null if it was not served, which the demo says."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,14 @@ class Unfinished(Exception):
         )
 
 
-def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes: int) -> Report:
+def report(
+    job: ObservedJob,
+    pipeline: Pipeline,
+    *,
+    rows: int,
+    peak_memory_bytes: int,
+    deployment: DeploymentFound | None = None,
+) -> Report:
     """Make the report of a completed job. Raises Unfinished if ModelRegistered or the job's times are missing."""
     if job.registered is None:
         raise Unfinished("ModelRegistered")
@@ -108,6 +118,7 @@ def report(job: ObservedJob, pipeline: Pipeline, *, rows: int, peak_memory_bytes
         seconds={"total": round(job.seconds, 1), **spent},
         events=dict(sorted(job.counts.items())),
         peak_memory_bytes=peak_memory_bytes,
+        deployment=deployment,
     )
 
 

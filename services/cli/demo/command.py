@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import httpx2
 import typer
 from rich.console import Console
 from rich.text import Text
@@ -21,6 +22,7 @@ from services.cli.output import err, out, print_json, say
 from services.cli.settings import CliSettings
 from services.cli.stack import log_of, whole_stack
 from services.demo.base_model import demo_base_model
+from services.demo.deployed import DeploymentFound, NotDeployed, deployed
 from services.demo.findings import Fetch
 from services.demo.memory import PeakMemory
 from services.demo.observed_job import ObservedJob
@@ -66,10 +68,13 @@ def demo(
             line = f"Publishing JobRequested {job_id} to Kafka at {stack.kafka_bootstrap}, as RelayCore would."
             console.print(Text(line), soft_wrap=True)
             job = asyncio.run(_run(settings, stack, request, console))
+            served = _deployed(stack, job, console)
         if job.outcome != "completed":
             print_failure(console, job)
             raise typer.Exit(int(Exit.FAILED))
-        made = write_report(job, pipeline, _fetch(settings), peak_memory_bytes=memory.peak, folder=folder)
+        made = write_report(
+            job, pipeline, _fetch(settings), peak_memory_bytes=memory.peak, folder=folder, deployment=served
+        )
     except KeyboardInterrupt:
         stop_with(Exit.INTERRUPTED, f"stopped; the job {job_id} was cancelled if it had begun")
     except (Unfinished, Stranded) as failure:
@@ -89,6 +94,19 @@ async def _run(settings: CliSettings, stack: StackState, request: JobRequest, co
     async with Outsider(stack.cluster, request.job_id) as outsider:
         with screen(console) as shown:
             return await watch(outsider, request, shown, trouble=trouble)
+
+
+def _deployed(stack: StackState, job: ObservedJob, console: Console) -> DeploymentFound | None:
+    """Deploy what the job made and ask it; None, with the reason on the console, if it is not served."""
+    if stack.http is None or job.registered is None or job.outcome != "completed":
+        return None
+    console.print(Text(f"Deploying {job.registered.model}@{job.registered.version}, and asking it one question."))
+    try:
+        with httpx2.Client(base_url=stack.http, timeout=30.0) as http:
+            return deployed(http, job.registered.model, job.registered.version)
+    except NotDeployed as failure:
+        console.print(Text(f"It was not deployed: {failure}"), soft_wrap=True)
+        return None
 
 
 def _install_base_model(settings: CliSettings) -> None:

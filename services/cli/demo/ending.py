@@ -7,7 +7,9 @@ from rich.console import Console
 from rich.text import Text
 
 from schemas.jobs import StepFault
+from services.cli.printable import printable
 from services.cli.program import as_typed
+from services.demo.deployed import QUESTION, DeploymentFound
 from services.demo.findings import Fetch, findings
 from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
@@ -16,10 +18,18 @@ from services.demo.report import Report, duration, report
 from services.demo.screen import closing_table
 
 
-def write_report(job: ObservedJob, pipeline: Pipeline, fetch: Fetch, *, peak_memory_bytes: int, folder: Path) -> Report:
+def write_report(
+    job: ObservedJob,
+    pipeline: Pipeline,
+    fetch: Fetch,
+    *,
+    peak_memory_bytes: int,
+    folder: Path,
+    deployment: DeploymentFound | None = None,
+) -> Report:
     """Write `report.json` and `report.html` to `folder`. Raises Unfinished."""
     found = findings(job, pipeline, fetch)
-    made = report(job, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes)
+    made = report(job, pipeline, rows=found.rows, peak_memory_bytes=peak_memory_bytes, deployment=deployment)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.html").write_text(page(made, job, found), encoding="utf-8")
     (folder / "report.json").write_text(made.model_dump_json(indent=2) + "\n", encoding="utf-8")
@@ -36,6 +46,11 @@ def print_success(console: Console, job: ObservedJob, made: Report, folder: Path
     console.print(
         Text(f"{duration(made.seconds['total'])}, at most {made.peak_memory_bytes / 1e9:.1f} GB of memory in all processes")
     )
+    if (served := made.deployment) is not None:
+        console.print(
+            Text(f"deployed as {served.name}, ready after {served.ready_seconds:g} s, asked: {QUESTION}"), soft_wrap=True
+        )
+        console.print(Text(f"  {served.version} answers: {printable(served.answer)}"), soft_wrap=True)
     console.print()
     console.print(Text("The audit trail is on Kafka:"))
     for command, (topic, count) in zip(read_commands(made), made.events.items(), strict=True):

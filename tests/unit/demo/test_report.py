@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.demo.chart import loss_chart
+from services.demo.deployed import DeploymentFound
 from services.demo.findings import ArtifactFindings, Curve, findings
 from services.demo.observed_job import ObservedJob
 from services.demo.page import page, read_commands
@@ -27,6 +28,8 @@ def made(pipeline: Pipeline, folder: Path, hostile: str = "") -> tuple[Report, O
 
 def test_the_json_report_has_exactly_the_agreed_shape(tmp_path: Path) -> None:
     found, _, _ = made("rlaif", tmp_path)
+    served = DeploymentFound(name="demo", version="support-router@1.0.0", ready_seconds=9.5, answer="{}")
+    found = found.model_copy(update={"deployment": served})
     assert json.loads(found.model_dump_json()) == {
         "job_id": "demo-1",
         "model": {"name": "support-router", "version": "1.0.0", "digest": "ab" * 32},
@@ -43,6 +46,7 @@ def test_the_json_report_has_exactly_the_agreed_shape(tmp_path: Path) -> None:
         },
         "events": {"neuroweaver.jobs": 40, "neuroweaver.models": 2, "neuroweaver.progress": 620, "neuroweaver.requests": 1},
         "peak_memory_bytes": 3_210_000_000,
+        "deployment": {"name": "demo", "version": "support-router@1.0.0", "ready_seconds": 9.5, "answer": "{}"},
     }  # fmt: skip
 
 

@@ -1,0 +1,74 @@
+"""A registered version is served by the local driver, from the wish to the words of a tiny model, and through the death of its process."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psutil
+
+from schemas.artifacts import ArtifactRef
+from services.chassis.storage.references import folder_digest
+from services.chassis.storage.sources.settings import SourceSettings
+from services.registry.deploying.local.driver import LocalDriver, local_driver
+from tests.changed_adapter import changed_adapter
+from tests.deploying import call, deploy, question, serves, shown, told
+from tests.registry import Registry
+from tests.tiny_model import build
+from tests.toy import until
+
+
+class Drivers:
+    """Makes the driver of a registry and keeps it for a test to look at."""
+
+    def __init__(self) -> None:
+        self.registry: Registry | None = None
+        self.made: list[LocalDriver] = []
+
+    def __call__(self) -> LocalDriver:
+        assert self.registry is not None
+        self.made.append(local_driver(self.registry.settings))
+        return self.made[-1]
+
+    @property
+    def process(self) -> psutil.Process:
+        """The one process that serves."""
+        (base,) = self.made[-1]._bases.values()
+        assert base.server is not None
+        return psutil.Process(base.server.pid)
+
+
+async def test_a_version_is_deployed_answers_and_is_started_again_when_its_process_is_killed(
+    kafka: str, database_url: str, tmp_path: Path
+) -> None:
+    drivers = Drivers()
+    registry = drivers.registry = Registry(kafka, database_url, tmp_path, drivers)
+    allowed = SourceSettings(folders=(tmp_path / "base",))
+    registry.settings = registry.settings.model_copy(update={"sources": allowed})
+    base = build(tmp_path / "base")
+    artifact: ArtifactRef = await asyncio.to_thread(changed_adapter, tmp_path, base)
+    async with registry.running():
+        step = registry.step("job-1", "router", artifact, base=(str(base), folder_digest(base)))
+        await registry.ask(step)
+        await registry.result(step)
+        await deploy(registry, "candidate", rollout={"deadline_seconds": 300})
+        await serves(registry, "1.0.0")
+        asked = question(registry.job("support"), temperature=0, max_tokens=4)
+        answer = await registry.callers.post("/chat/completions", json=asked)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] in range(1, 5)
+        assert (await registry.callers.post("/chat/completions", json={**asked, "colour": 1})).status_code == 422
+
+        process = drivers.process
+        os.kill(process.pid, signal.SIGKILL)
+        await until(lambda: drivers.process.pid != process.pid)
+        await serves(registry, "1.0.0")
+        assert (await call(registry)).status_code == 200
+        same = await registry.callers.post("/chat/completions", json=asked)
+        assert same.json()["choices"] == answer.json()["choices"]
+        view = await shown(registry)
+        assert (view["generation"], view["given_up"]) == (1, None)
+        assert told(registry)[:2] == ["Requested 1.0.0", "Ready 1.0.0"]
+        assert await registry.differences() == 0
+        last = drivers.process
+    await until(lambda: not last.is_running())
