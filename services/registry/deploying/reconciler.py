@@ -8,7 +8,8 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
@@ -18,7 +19,7 @@ from services.chassis.kernel.aggregate import Decision
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
-from services.chassis.process.transient import Backoff, wait_or_stop
+from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
 from services.chassis.serving.runtime import Runtime
 from services.registry.deploying import statements
 from services.registry.deploying.driver import Driver, Target
@@ -59,6 +60,8 @@ class Reconciler:
     _tries: "_Tries" = field(default_factory=lambda: _Tries())
     _unready: dict[Place, float] = field(default_factory=dict)
     """Since when a slot does not serve what it should, on the clock of this process."""
+    _faulty: dict[str, str] = field(default_factory=dict)
+    """What is wrong with the deployments that could not be changed."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Reconcile until `stop`, then end what is served."""
@@ -101,7 +104,8 @@ class Reconciler:
         await session.execute(statements.OBSERVED, values_of(list(seen.values())))
         await self._decide(wanted, self._watched(places, seen), await _measured(session, wanted))
         for (name,) in await session.execute(statements.FOLLOWERS):
-            await self.follow(name)
+            with self._apart(name):
+                await self.follow(name)
 
     async def _serve(
         self, driver: Driver, places: Mapping[Place, DeploymentRequested], seen: Mapping[Place, SlotRow]
@@ -130,16 +134,36 @@ class Reconciler:
     async def _decide(self, wanted: _Wanted, watched: Mapping[Place, Seen], measured: Mapping[str, Measured]) -> None:
         for name, state in wanted.deployments.items():
             slots = {slot: seen for (deployment, slot), seen in watched.items() if deployment == name}
-            if observed(state, slots, wanted.now, measured.get(name)) is None:
-                continue
-            async with self.runtime.transact([deployment_ref(name)]) as command:
-                current = command.unit.states[deployment_ref(name)]
-                assert isinstance(current, DeploymentState)
-                same = (current.target, current.percent) == (state.target, state.percent)
-                if decision := observed(current, slots, command.unit.now, measured.get(name) if same else None):
-                    command.unit.apply(decision)
-                    _note(decision)
-                    await command.connection.execute(statements.NOTIFY, {"name": name})
+            if observed(state, slots, wanted.now, measured.get(name)) is not None:
+                with self._apart(name):
+                    await self._apply(name, state, slots, measured.get(name))
+
+    async def _apply(
+        self, name: str, before: DeploymentState, slots: Mapping[str, Seen], measured: Measured | None
+    ) -> None:
+        """Decide under the lock of the deployment, which may have changed; what was measured is of the step before then."""
+        async with self.runtime.transact([deployment_ref(name)]) as command:
+            state = command.unit.states[deployment_ref(name)]
+            assert isinstance(state, DeploymentState)
+            same = (state.target, state.percent) == (before.target, before.percent)
+            if decision := observed(state, slots, command.unit.now, measured if same else None):
+                command.unit.apply(decision)
+                _note(decision)
+                await command.connection.execute(statements.NOTIFY, {"name": name})
+
+    @contextmanager
+    def _apart(self, name: str) -> Iterator[None]:
+        """Keep a fault of one deployment from the others; it is logged when it begins or changes. The database's faults are raised."""
+        try:
+            yield
+        except Exception as error:
+            if is_transient(error):
+                raise
+            if self._faulty.get(name) != (said := described(error)):
+                _log.warning("a deployment could not be changed; it is tried again", deployment=name, error=said)
+            self._faulty[name] = said
+        else:
+            self._faulty.pop(name, None)
 
 
 class _Tries:

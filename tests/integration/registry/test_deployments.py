@@ -13,6 +13,7 @@ from schemas.deployments import DeploymentRequested, DeploymentRolledBack
 from schemas.latest import ModelChanged
 from schemas.topics import LATEST
 from services.registry.domain.deployments import deciding
+from tests.command import Ended, run
 from tests.deploying import call, call_is, call_is_answered, calling, deploy, question, registered, serves, shown, told
 from tests.log import event_of
 from tests.model_servers import Behaviour, StandIn
@@ -235,20 +236,33 @@ async def test_a_canary_gets_to_all_callers_by_steps_and_a_worse_one_goes_back_b
         assert [one.name for one in analysis.checks if one.verdict == "failed"] == [check]
 
 
-async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person(registry: Registry) -> None:
+async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person_by_command(registry: Registry) -> None:
     await registered(registry, "job-1", "job-2")
-    await deploy(registry, "1.0.0")
+    name, two = registry.job("support"), f"{registry.name('router')}@2.0.0"
+
+    async def deployments(*arguments: str) -> Ended:
+        return await run(str(registry.http.base_url).removesuffix("/api/v1/"), "deployments", *arguments)
+
+    created = await deployments("create", name, f"{registry.name('router')}@1.0.0", "--by", "ana")
+    assert created.code == 0, created.err
     await serves(registry, "1.0.0")
     await deploy(registry, "2.0.0", rollout={**QUICK, "deadline_seconds": 1})
     await until(lambda: "RolledBack 2.0.0" in told(registry), what=lambda: told(registry))
     assert (await shown(registry))["given_up"]["reason"] == "AnalysisInconclusive"
-    await deploy(registry, "2.0.0", rollout=QUICK)
+    again = await deployments("create", name, two, "--canary", "--step", "10", "--step", "50", "--step-seconds", "0")
+    assert "2.0.0" in again.out
     await until(lambda: told(registry)[-1] == "Advanced 2.0.0")
-    path, why = f"/deployments/{registry.job('support')}/advance", {"by": "ana", "reason": "Few ask it."}
     for percent in (50, 100, None):
-        assert (await registry.http.post(path, json=why)).json()["percent"] == percent
+        advanced = await deployments("advance", name, "--reason", "Few ask it.", "--by", "ana", "--json")
+        assert advanced.json["percent"] == percent
     await serves(registry, "2.0.0")
-    assert (await registry.http.post(path, json=why)).status_code == 409
+    none = await deployments("advance", name, "--reason", "r")
+    assert (none.code, "no canary" in none.err) == (1, True)
+    assert (await deployments("show", "nobody")).code == 4
+    listed, history = await deployments("list"), await deployments("show", name)
+    assert name in listed.out
+    assert "Few ask it." in history.out
+    assert (await deployments("retire", name, "--reason", "Done.")).code == 0
 
 
 async def test_what_a_driver_says_wrongly_changes_no_answer(registry: Registry, driver: StandIn) -> None:
