@@ -35,7 +35,7 @@ def deployment_router(commands: DeploymentCommands) -> APIRouter:
 
     @api.get("", summary="List the deployments that somebody wants", responses=problems(422))
     async def listed() -> DeploymentList:
-        """By name; there are a few hundred at most."""
+        """By name, without what happened to them; there are a few hundred at most."""
         return DeploymentList(items=await commands.list())
 
     @api.get("/{name}", summary="Show a deployment", responses=problems(404, 422))

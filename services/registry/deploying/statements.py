@@ -59,9 +59,9 @@ SHOWN = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), c
        WHERE key = $1 AND state ->> 'wish' IS NOT NULL"""
 """Reads one deployment and what was observed of its slots."""
 
-LISTED = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
+LISTED = f"""SELECT key, CAST(state - 'history' AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
        WHERE open ORDER BY key"""
-"""Reads every deployment that somebody wants, alike."""
+"""Reads every deployment that somebody wants, alike but for what happened to it."""
 
 COUNT_OPEN = text("SELECT count(*) FROM deployment WHERE open")
 """Counts the deployments that somebody wants."""

@@ -142,7 +142,7 @@ class DeploymentView(Frozen):
     slots: tuple[SlotView, ...] = Field(description="What was observed of its slots.")
     retired_at: datetime | None
     sequence: int = Field(description="Number of its latest event.")
-    history: tuple[Told, ...] = Field(description="Its latest events, the newest first.")
+    history: tuple[Told, ...] = Field(description="Its latest events, the newest first; empty in a list.")
 
     @classmethod
     def of(cls, row: Any) -> "DeploymentView":
