@@ -57,7 +57,7 @@ async def test_a_version_is_deployed_answers_and_is_started_again_when_its_proce
         answer = await registry.callers.post("/chat/completions", json=asked)
         assert answer.status_code == 200, answer.text
         assert answer.json()["usage"]["completion_tokens"] in range(1, 5)
-        assert (await registry.callers.post("/chat/completions", json={**asked, "colour": 1})).status_code == 422
+        assert (await registry.callers.post("/chat/completions", json={**asked, "colour": 1})).status_code == 400
 
         process = drivers.process
         os.kill(process.pid, signal.SIGKILL)
