@@ -143,6 +143,21 @@ async def test_what_one_person_asks_for_a_second_one_approves_once_while_nothing
     assert await registry.differences() == 0
 
 
+async def test_who_approves_a_move_of_a_protected_alias_names_the_request_and_no_state_of_the_aliases(
+    registry: Registry,
+) -> None:
+    await registered(registry, "job-1", 0.9, alias=None)
+    path = f"/models/{registry.name('router')}/aliases/production"
+    rules = {"approval": True, "protected": True, "by": "ana", "reason": "Customers see it."}
+    seen = {"If-Match": (await registry.http.put(f"{path}/policy", json=rules)).headers["etag"]}
+    target = {"version": "1.0.0", "by": "ana", "reason": "The first."}
+    assert (await registry.http.put(path, json=target)).status_code == 428
+    waiting = (await registry.http.put(path, json=target, headers=seen)).json()["waiting"]["production"]
+    moved = await registry.http.post(f"{path}/approve", json={"request": waiting["id"], "by": "bo"})
+    assert (moved.status_code, moved.json()["aliases"], moved.json()["waiting"]) == (200, {"production": "1.0.0"}, {})
+    assert moved.json()["moves"][0]["approved_by"] == "bo"
+
+
 @pytest.mark.parametrize(
     ("policy", "field"),
     [

@@ -18,7 +18,7 @@ from services.chassis.migrations.migrate import alembic_config, migrate
 from services.chassis.postgres.urls import parse
 from services.chassis.settings import ServiceSettings
 from services.orchestrator.views import JobSummary
-from services.registry.domain.state import NEWEST, ModelState
+from services.registry.domain.state import NEWEST, ModelState, RegistrationState
 from services.registry.views import VersionSummary
 from tests.integration.web.test_answers import ODD
 
@@ -163,6 +163,47 @@ async def test_a_model_that_an_earlier_release_stored_is_bounded_and_keeps_its_a
     assert state.lines == {"1": "1.24.0"}
     assert state.latest == Lineage.model_validate({**lineage, "results": {}})
     assert (state.aliases, state.earlier, state.aliases_at, state.opened_by) == ({"prod": "1.3.0"}, {}, 26, "e")
+
+
+async def test_rows_from_before_approval_and_states_read_as_a_rebuild_makes_them(urls: dict[str, str]) -> None:
+    """Also a row that a command locked and left as it was: one of a refused move."""
+    move = {
+        "alias": "prod",
+        "kind": "promoted",
+        "version": "1.0.0",
+        "previous": None,
+        "at": "2026-11-01T00:00:00Z",
+        "by": "a",
+        "reason": "",
+    }
+    rows = {
+        "model": {"aliases": {"prod": "1.0.0"}, "policies": {"prod": {"gates": [], "protected": True, "rollback_days": 3.0}}},
+        "alias_move": {"model": "earlier", "move": move},
+        "registration": {"description": "old", "tags": {}},
+    }  # fmt: skip
+    connection = await asyncpg.connect(urls["registry"])
+    try:
+        for table, old in rows.items():
+            written = f"INSERT INTO projection.{table} (key, state) VALUES ('earlier', $1), ('locked', '{{}}')"
+            await connection.execute(written, json.dumps(old))
+        await there_and_back(urls["registry"], "registry", "registry_0013")
+        now = {
+            table: await connection.fetchval(f"SELECT CAST(state AS text) FROM projection.{table} WHERE key = 'earlier'")
+            for table in rows
+        }
+    finally:
+        for table in rows:
+            await connection.execute(f"DELETE FROM projection.{table} WHERE key IN ('earlier', 'locked')")
+        await connection.close()
+    assert ModelState.stored(now["model"]).policy("prod").protected
+    assert json.loads(now["model"])["policies"]["prod"]["approval"] is False
+    assert json.loads(now["model"])["requests"] == {}
+    stored = json.loads(now["alias_move"])["move"]
+    assert stored == {**move, "request": None, "approved_by": None}
+    assert (RegistrationState.stored(now["registration"]).state, json.loads(now["registration"])["state"]) == (
+        "live",
+        "live",
+    )
 
 
 @pytest.mark.parametrize("service", ["orchestrator", "registry"])

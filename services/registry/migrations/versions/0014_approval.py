@@ -17,7 +17,7 @@ _MOVE = """jsonb_build_object('request', null, 'approved_by', null) || (state ->
 def upgrade() -> None:
     fields = f"jsonb_build_object('requests', jsonb_build_object(), 'policies', {_POLICIES})"
     op.execute(f"UPDATE projection.model SET state = state || {fields}")
-    op.execute(f"UPDATE projection.alias_move SET state = jsonb_set(state, '{{move}}', {_MOVE})")
+    op.execute(f"UPDATE projection.alias_move SET state = jsonb_set(state, '{{move}}', {_MOVE}) WHERE state ? 'move'")
     op.create_table(
         "promotion_request",
         sa.Column("key", sa.Text, primary_key=True),
