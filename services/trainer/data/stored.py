@@ -22,8 +22,8 @@ _Value = TypeVar("_Value")
 
 def read_stored(
     settings: DatasetSettings, learns: Learns, folder: Path, preferences: Path | None
-) -> tuple[dict[Split, StoredRows], RowReading]:
-    """Return the rows of each split, to be read once, and how they were read when they were stored.
+) -> tuple[dict[Split, StoredRows], RowReading, str]:
+    """Return the rows of each split, to be read once, and how and from where they were read when they were stored.
 
     Raises UserFault if later steps learn from pairs or labels and the data set has none.
     """
@@ -34,10 +34,8 @@ def read_stored(
         raise UserFault(fault_of("reference", settings.reference, what, "name the original data, or another data set"))
     splits: Sequence[Split] = [split for split in SPLITS if (folder / row_digests_file(split)).is_file()]
     wanted = [split for split in splits if split != "test" or settings.split.test is not None]
-    reading = RowReading(
-        "messages", ColumnMapping(), str(described[DATASET_LAYOUT]), needs_answers=learns != "prompts"
-    )  # fmt: skip
-    return {split: StoredRows(_rows(folder, pairs, split), 0) for split in wanted}, reading
+    reading = RowReading("messages", ColumnMapping(), str(described[DATASET_LAYOUT]), needs_answers=learns != "prompts")
+    return {split: StoredRows(_rows(folder, pairs, split), 0) for split in wanted}, reading, str(described["reference"])
 
 
 def _has(preferences: Path | None, learns: Learns) -> bool:

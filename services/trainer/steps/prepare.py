@@ -69,7 +69,7 @@ def prepare(context: Context) -> StepResult:
         generated = Generated()
         if settings.harness is not None:
             generated = store_tasks(context, settings.harness, chat, checked.context_length, folder)
-        source, reading = _source(context, settings, settings.learns if learnt else "prompts")
+        source, reading, reference = _source(context, settings, settings.learns if learnt else "prompts")
 
         def watch(done: int, of: int) -> None:
             if context.stopping:
@@ -97,7 +97,7 @@ def prepare(context: Context) -> StepResult:
         if notes:
             facts[DATASET_NOTES] = shortened("; ".join(notes), _NOTES_LIMIT)
         described = {
-            "reference": dataset.reference, "sha256": digests, **facts, "max_length": settings.max_length,
+            "reference": reference, "sha256": digests, **facts, "max_length": settings.max_length,
             "context_length": checked.context_length, "notes": notes, **metrics,
         }  # fmt: skip
         facts = facts_for_the_registry(dataset, snapshot_digest(folder, preferences), context.task.requester) | facts
@@ -113,9 +113,9 @@ def prepare(context: Context) -> StepResult:
     return StepResult(outputs=outputs, metrics=metrics, facts=facts, needs=dict(needs))
 
 
-def _source(context: Context, settings: PrepareSettings, learns: Learns) -> tuple[Source, RowReading | None]:
-    """Return the rows that the job names, or those of the registered data set that it names, with how they were read."""
+def _source(context: Context, settings: PrepareSettings, learns: Learns) -> tuple[Source, RowReading | None, str]:
+    """Return the rows that the job names, or those of the registered data set that it names, with how they were read and from where."""
     if DATASET not in context.task.inputs:
-        return read(settings.dataset, context.task.cache, context.task.allowed), None
+        return read(settings.dataset, context.task.cache, context.task.allowed), None, settings.dataset.reference
     preferences = fetched(context, PREFERENCES) if PREFERENCES in context.task.inputs else None
     return read_stored(settings.dataset, learns, fetched(context, DATASET), preferences)

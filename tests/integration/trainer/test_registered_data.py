@@ -58,6 +58,7 @@ def test_what_was_stored_is_the_same_data_set_when_it_is_read_again(tmp_path: Pa
         assert read.facts[fact] == stored.facts[fact], fact
     assert read.facts["dataset_reference"] == NAMED
     assert read.metrics == stored.metrics
+    assert read.outputs == stored.outputs, "so that a repeated training is one"
     assert again(tmp_path, base, read, learns).facts["snapshot_sha256"] == stored.facts["snapshot_sha256"]
 
 
