@@ -60,6 +60,7 @@ for _name, _module, _help in (
         "Show how far services have read the log, and let a stopped partition continue.",
     ),
     ("audit", "services.cli.audit.command", "Prove how each model was made."),
+    ("bridge", "services.cli.bridge", "Mirror what the log says into systems of others."),
     ("evidence", "services.cli.evidence", "Write the evidence of a version, and verify it offline."),
 ):
     app.add_typer(Commands(_help, cls=_loaded_from(_module, _MEANT.get(_name))), name=_name)

@@ -9,7 +9,7 @@ from pathlib import Path
 NAME = "neuroweaver"
 COMMANDS = (
     "up", "down", "status", "serve", "migrate", "retention", "doctor", "demo", "topics", "jobs", "queue", "datasets", "models", "deployments", "projections",
-    "dlq", "partitions", "audit", "evidence",
+    "dlq", "partitions", "audit", "evidence", "bridge",
 )  # fmt: skip
 _MODULE = "services.cli.main"
 _SAID = re.compile(rf"(?<![\w./-]){NAME}(?= (?:{'|'.join(COMMANDS)})\b)")

@@ -1,0 +1,1 @@
+"""Tests of bridges with the real systems that they mirror into."""
