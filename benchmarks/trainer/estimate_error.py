@@ -1,6 +1,7 @@
 """Compares the estimated memory of trainings with what their processes took, one process for each configuration."""
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -21,9 +22,14 @@ CONFIGURATIONS: tuple[dict[str, Any], ...] = (
     {"hidden": 384, "layers": 12, "vocabulary": 4_000, "rows": 16, "length": 128, "supervised": 96, "precision": "fp32"},
     {"model": NAME, "rows": 4, "length": 288, "supervised": 96, "precision": "fp32"},
     {"model": NAME, "rows": 8, "length": 288, "supervised": 96, "precision": "auto"},
-)
+    {"hidden": 256, "layers": 6, "vocabulary": 49_000, "rows": 4, "shortest": 170, "length": 512, "supervised": 150, "steps": 80,
+     "precision": "auto"},
+    {"hidden": 384, "layers": 8, "vocabulary": 16_000, "rows": 8, "shortest": 64, "length": 256, "supervised": 40, "steps": 160,
+     "precision": "fp32"},
+)  # fmt: skip
+"""With `shortest`, the lengths of the rows differ, as those of real data do."""
 _STEPS = 4
-"""The gaps in the allocator's memory grow during the first steps."""
+"""The gaps in the allocator's memory grow during the first steps, and with rows of different lengths for longer."""
 
 
 def measure(quick: bool) -> dict[str, Any]:
@@ -72,10 +78,18 @@ def _train(home: Path, wanted: dict[str, Any]) -> None:
 
     keep_freed_memory()
     without_bitsandbytes()
+    steps, longest, drawn = wanted.get("steps", _STEPS), wanted["length"] - wanted["supervised"] - 20, random.Random(0)
     letters = ("a", "b") if "model" not in wanted else (" a", " b")  # a token each
-    prompt, answer = letters[0] * (wanted["length"] - wanted["supervised"] - 20), letters[1] * (wanted["supervised"] - 1)
-    data = put_lines(home, train=[row(number, prompt, answer) for number in range(wanted["rows"])])
-    optimiser = OptimiserSettings(steps=_STEPS, batch_size=wanted["rows"])
+    shortest = longest - wanted["length"] + wanted.get("shortest", wanted["length"])
+    prompts = [
+        letters[0] * drawn.randint(shortest, longest)
+        for _ in range(wanted["rows"] * (steps if "shortest" in wanted else 1))
+    ]
+    answer = letters[1] * (wanted["supervised"] - 1)
+    data = put_lines(
+        home, train=[row(number, prompt, answer) for number, prompt in enumerate([letters[0] * longest, *prompts[1:]])]
+    )
+    optimiser = OptimiserSettings(steps=steps, batch_size=wanted["rows"])
     settings = TrainingSettings(precision=wanted["precision"], max_length=4096, optimiser=optimiser)
     step = TrainSettings(base_model=str(home / "base"), training=settings)
     print(json.dumps(dict(train(context_of(home, step, {"dataset": data})).metrics)))
