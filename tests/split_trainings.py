@@ -16,6 +16,7 @@ from services.chassis.executor.child import Context
 from services.chassis.executor.ranks import ranks
 from services.trainer.child import run
 from tests.held_training import hold
+from tests.trainer import weights_of
 
 HELD_AT = "HELD_AT"
 
@@ -34,9 +35,8 @@ def trainings(context: Context) -> StepResult:
         more = {"step": name, "settings": settings, "inputs": inputs, "checkpoints": task.checkpoints / name}
         of_training = Context(task.model_copy(update=more), context._channel)
         of_training._stop = context._stop
-        made = train(of_training)
-        for ref in made.outputs.values():
-            outputs[name] = ref
+        if (made := weights_of(train(of_training))) is not None:
+            outputs[name] = made
         if not task.rank:
             (task.cache.parent / "made.json").write_text(
                 json.dumps({name: ref.model_dump() for name, ref in outputs.items()})

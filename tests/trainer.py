@@ -9,6 +9,7 @@ from uuid import uuid4
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepResult
 from schemas.progress import StepProgressed
+from schemas.results import ADAPTER, MODEL
 from schemas.steps import StepSettings
 from services.chassis.executor.child import Channel, Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, MeasuredMessage, ProgressMessage, RunningMessage
@@ -81,3 +82,8 @@ def stop_after(context: Context, steps: int) -> None:
             context.stop()
 
     context.progress = progress  # type: ignore[method-assign]
+
+
+def weights_of(trained: StepResult) -> ArtifactRef | None:
+    """Return the adapter or the model that a training has made; None of a process that is not the first of its training."""
+    return trained.outputs.get(ADAPTER) or trained.outputs.get(MODEL)

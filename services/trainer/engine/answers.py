@@ -9,6 +9,7 @@ import torch
 from trl import KTOTrainer
 
 from services.language_models.chat_format.chat import Chat
+from services.language_models.lengths import context_length
 from services.trainer.engine.padded import padded
 from services.trainer.engine.reference import FixedReference, reference_columns
 
@@ -34,7 +35,7 @@ class AnswerTrainer(FixedReference, KTOTrainer):  # type: ignore[misc]  # TRL ha
             args=config,
             train_dataset=rows,
             processing_class=chat.tokenizer,
-            data_collator=_Padding(chat.pad_id),
+            data_collator=_Padding(chat.pad_id, context_length(model.config)),
         )
         self.args.per_device_train_batch_size = self._train_batch_size = size
         self._drop_reference()
@@ -60,6 +61,8 @@ class _Padding:
     """Pads answers to one batch, and beside them the same prompts with other answers."""
 
     pad_id: int
+    most: int | None
+    """All tokens that the model reads; None for any number."""
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         own, other = (
@@ -67,4 +70,9 @@ class _Padding:
         )
         reference = reference_columns(examples, _REFERENCES)
         label = torch.tensor([example["label"] for example in examples])
-        return {**padded(own, self.pad_id), **padded(other, self.pad_id, "KL_"), "label": label, **reference}
+        return {
+            **padded(own, self.pad_id, self.most),
+            **padded(other, self.pad_id, self.most, "KL_"),
+            "label": label,
+            **reference,
+        }

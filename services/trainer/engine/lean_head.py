@@ -9,8 +9,10 @@ from types import MethodType
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 from services.language_models.head import head_reads
+from services.language_models.padding import common_size
 
 _UNSUPERVISED = -100
 
@@ -35,10 +37,13 @@ def put_lean_head(model: Any, temperature: float = 1.0) -> None:
         kwargs.pop("num_items_in_batch", None)
         targets = labels[:, 1:]
         mask = targets != _UNSUPERVISED
-        with head_reads(self, lambda hidden: hidden[:, :-1][mask]):
+        supervised = targets[mask]
+        more = common_size(len(supervised)) - len(supervised)
+        with head_reads(self, lambda hidden: pad(hidden[:, :-1][mask], (0, 0, 0, more))):
             logits = theirs(*args, **{**kwargs, "use_cache": False}).logits.squeeze(0).float() / temperature
         # more exact than cross_entropy, whose sum over a large vocabulary in fp32 is too small by 1e-5
-        found = logits.gather(-1, targets[mask].unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        every = logits.gather(-1, pad(supervised, (0, more)).unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
+        found = every[: len(supervised)]
         zeros = found.new_zeros(mask.shape)
         return FusedCausalLMOutput(
             log_probs=zeros.masked_scatter(mask, found), entropy=zeros, mean_logits=zeros, log_sum_sq_probs=zeros,

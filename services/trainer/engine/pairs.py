@@ -8,6 +8,7 @@ import torch
 from trl import DPOTrainer
 
 from services.language_models.chat_format.chat import Chat
+from services.language_models.lengths import context_length
 from services.trainer.engine.padded import padded
 from services.trainer.engine.reference import FixedReference, reference_columns
 
@@ -41,7 +42,7 @@ class PairTrainer(FixedReference, DPOTrainer):  # type: ignore[misc]  # TRL has 
             args=config,
             train_dataset=rows,
             processing_class=chat.tokenizer,
-            data_collator=_Padding(chat.pad_id),
+            data_collator=_Padding(chat.pad_id, context_length(model.config)),
         )
         self.loss_types, self.loss_weights = list(theirs), list(theirs.values())
         self._drop_reference()
@@ -76,11 +77,13 @@ class _Padding:
     """Pads pairs to one batch, the chosen answers first."""
 
     pad_id: int
+    most: int | None
+    """All tokens that the model reads; None for any number."""
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         sides = [(example[f"{side}_ids"], example[f"{side}_learnt"]) for side in _SIDES for example in examples]
         reference = reference_columns(examples, _REFERENCES)
-        return {**padded(sides, self.pad_id), **reference}
+        return {**padded(sides, self.pad_id, self.most), **reference}
 
 
 class _Heard:

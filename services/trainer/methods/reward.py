@@ -13,8 +13,10 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.results import PREFERENCES
 from services.chassis.executor.child import Context, UserFault
 from services.chassis.storage.json_lines import read_lines
+from services.language_models.lengths import context_length
 from services.language_models.scoring import padding_beside, read_at_ends, scored_tokens
 from services.trainer.engine.method import Figures, Method
+from services.trainer.engine.padded import SidesPadding
 from services.trainer.engine.schedule import micro_batch_size, used_examples
 from services.trainer.methods.fitting import Unfit, fitting
 from services.trainer.methods.held_out_pairs import TokenPair, margins, measured, validated
@@ -39,7 +41,6 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
 
     def build(model: Any, arguments: Mapping[str, Any], rows: Any, on_part: Callable[[], None]) -> Any:
         from trl import RewardConfig, RewardTrainer
-        from trl.trainer.reward_trainer import DataCollatorForPreference
 
         trainer = RewardTrainer(
             model=model,
@@ -52,7 +53,7 @@ def reward(context: Context, loaded: LoadedModel, settings: RewardModelSettings)
             ),
             train_dataset=rows,
             processing_class=loaded.chat.tokenizer,
-            data_collator=DataCollatorForPreference(pad_id),
+            data_collator=SidesPadding(pad_id, context_length(model.config)),
         )
         read_at_ends(trainer.model.get_base_model(), pad_id)
         return trainer

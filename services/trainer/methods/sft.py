@@ -9,8 +9,10 @@ from schemas.results import DATASET
 from services.chassis.executor.child import Context
 from services.language_models.chat_format.chat import Tokens
 from services.language_models.chat_format.tokens import answers_of
+from services.language_models.lengths import context_length
 from services.trainer.data.rows import rows_of
 from services.trainer.engine.method import Figures, Method
+from services.trainer.engine.padded import SupervisedPadding
 from services.trainer.methods.fitting import refuse_unsupervised
 from services.trainer.modelling.likelihood import log_probabilities, pad
 from services.trainer.modelling.packing import FLASH, Packing
@@ -77,10 +79,8 @@ def sft(context: Context, loaded: LoadedModel, settings: TrainingSettings) -> Me
 
 
 def _collator(model: Any, settings: TrainingSettings, pad_id: int) -> Any:
-    from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
-
     if not settings.packing:
-        return DataCollatorForLanguageModeling(pad_token_id=pad_id)
+        return SupervisedPadding(pad_id, context_length(model.config))
     return Packing(None if model.config._attn_implementation == FLASH else settings.max_length, pad_id)
 
 

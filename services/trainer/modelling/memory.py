@@ -31,12 +31,8 @@ _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4-bit NormalFloat with doubly quantised scales per block of 64 (Dettmers et al. 2023)."""
 LIBRARIES = {"cpu": 950 * 2**20, "cuda": 600 * 2**20}
 """What the process takes before the model is loaded: PyTorch, transformers, TRL and datasets; on a GPU, CUDA's context."""
-_FRAGMENTED = {"cpu": 1.55, "cuda": 1.25}
-"""Memory that an allocator holds for each byte of activations and logits in use, gaps included. Measured with glibc's heap: 1.3 to 1.7
-after four steps."""
-_LATER, _GROWS = 2.3, (30, 80)
-"""What it holds on a processor after 80 steps: rows of another length do not fit into the gaps, so these grow with the steps. Measured: 1.4
-after 24 steps, 2.0 and 2.2 after 75 and 80; more steps were not measured."""
+_FRAGMENTED = {"cpu": 1.7, "cuda": 1.25}
+"""Memory that an allocator holds for each byte of activations and logits in use, gaps included. Measured with glibc's heap: 1.3 to 1.8."""
 _BACKWARD = 1.4
 """What the backward pass of a layer takes at once, relative to the layer's activations (measured)."""
 
@@ -84,7 +80,7 @@ def estimated(
     adapted = _trained(model, lora)
     trained = sum(weight.numel() for weight in adapted.parameters() if weight.requires_grad)
     activations = _activations(architecture, lora, batch, dtype, attention, optimiser.activation_checkpointing)
-    held = _held(device, optimiser)
+    held = _FRAGMENTED[device]
     return MemoryEstimate(
         weights=frozen,
         adapter=0 if lora is None else 4 * trained,
@@ -94,14 +90,6 @@ def estimated(
         logits=round(held * _LOGIT[dtype] * batch.supervised * vocabulary),
         overhead=LIBRARIES[device],
     )
-
-
-def _held(device: str, optimiser: OptimiserSettings) -> float:
-    """Return what the allocator holds for each byte in use, in the last of the steps; epochs count as many."""
-    first, last = _GROWS
-    steps = last if optimiser.steps is None else min(optimiser.steps, last)
-    soon = _FRAGMENTED[device]
-    return soon if device != "cpu" else soon + (_LATER - soon) * max(0, steps - first) / (last - first)
 
 
 def shared_among(found: MemoryEstimate, model: Any, processes: int, device: str, *, trains_all: bool) -> MemoryEstimate:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from services.language_models.padding import common_size
 from services.trainer.modelling.architecture import Architecture
 
 FLASH = "flash_attention_2"
@@ -50,6 +51,8 @@ class Packing:
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         sequences = placed([len(example["input_ids"]) for example in examples], self.limit)
         width = max(sum(len(examples[row]["input_ids"]) for row in rows) for rows in sequences)
+        if self.limit is not None:
+            width = common_size(width, self.limit)
         ids = torch.full((len(sequences), width), self.pad_id)
         labels = torch.full_like(ids, _UNSUPERVISED)
         positions = torch.zeros_like(ids)  # each token of padding is a row of its own

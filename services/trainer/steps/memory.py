@@ -20,6 +20,7 @@ from schemas.recipes.sampled import SampledSettings
 from schemas.recipes.sft import TrainingSettings
 from services.chassis.executor.child import ChildTask, UserFault
 from services.chassis.executor.control_group import memory_limit
+from services.language_models.padding import common_size
 from services.language_models.precision import compute_dtype, device
 from services.trainer.engine.method import Method
 from services.trainer.engine.schedule import micro_batch_size
@@ -66,11 +67,13 @@ def estimate_of(
 
 
 def batch_of(settings: MethodSettings, rows: int, length: int, supervised: int) -> TrainedBatch:
-    """Return what is in memory at once for `rows` examples; a pair is two sequences, and a reward model makes no logits."""
+    """Return what is in memory at once for `rows` examples; a pair is two sequences, and a reward model makes no logits. Rows and
+    logits are padded to common sizes."""
+    width = common_size(length, max(length, settings.max_length))
     if isinstance(settings, RewardModelSettings):
-        return TrainedBatch(2 * rows, length, 0)
+        return TrainedBatch(2 * rows, width, 0)
     sides = 2 if isinstance(settings, PreferenceSettings) else 1
-    return TrainedBatch(sides * rows, length, sides * rows * supervised)
+    return TrainedBatch(sides * rows, width, common_size(sides * rows * supervised))
 
 
 def packed(batch: TrainedBatch, limit: int) -> TrainedBatch:

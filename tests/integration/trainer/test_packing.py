@@ -39,7 +39,7 @@ def test_the_logits_of_packed_rows_are_those_of_each_row_alone(base: Path, atten
     model.set_attn_implementation(attention)
     rows = [list(range(5, 5 + length)) for length in (7, 12, 3, 9)]
     batch = Packing(20, 0)([{"input_ids": row, "labels": row} for row in rows])
-    assert batch["input_ids"].shape == (2, 19)
+    assert batch["input_ids"].shape == (2, 20), "19 tokens, in a common width"
     with torch.no_grad():
         together = model(input_ids=batch["input_ids"], position_ids=batch["position_ids"], use_cache=False).logits
         for sequence, start, row in ((0, 0, 1), (0, 12, 0), (1, 0, 3), (1, 9, 2)):

@@ -26,7 +26,7 @@ from services.trainer.settings import TrainerSettings
 from services.trainer.steps.train import train
 from tests.integration.trainer.test_split import OPTIMISER, TWO_GPUS, curve, settings, tensors
 from tests.split import Split, Trainings, made_by, of_trainings
-from tests.trainer import context_of
+from tests.trainer import context_of, weights_of
 
 EVEN = 260
 """A number of tokens that two processes share evenly; the base model of the tests has one less."""
@@ -43,8 +43,9 @@ def even(folder: Path, into: Path) -> Path:
 
 def one(home: Path, training: tuple[TrainSettings, Mapping[str, ArtifactRef]], name: str) -> ArtifactRef:
     """Return what this process makes alone, from the checkpoints that are in its home."""
-    made = train(context_of(home, *training, step=name)).outputs
-    return next(ref for name, ref in made.items() if name != "report")
+    made = weights_of(train(context_of(home, *training, step=name)))
+    assert made is not None
+    return made
 
 
 def assert_same(theirs: ArtifactRef, mine: ArtifactRef) -> None:
