@@ -77,13 +77,15 @@ async def measure(quick: bool) -> dict[str, Any]:
             _bare(base, precision, None) as bare,
             _bare(base, precision, 1) as alone,
         ):
-            rates = await _rates((own, bare, alone), CLIENTS[:2] if quick else CLIENTS, 1 if quick else 3)
+            rates = await _rates(
+                (own, bare, alone), CLIENTS[:2] if quick else CLIENTS, 1 if quick else 3, 12 if quick else 24
+            )
     best = {clients: max(rates["bare"][clients], rates["bare, one thread"][clients]) for clients in rates["own"]}
     ratios = {f"ratio_bare_{clients}": rates["own"][clients] / best[clients] for clients in best}
     return {"serving": {**ratios, "tokens_per_second": rates}, "cold_ready_seconds": seconds}
 
 
-async def _rates(arms: Sequence[Arm], clients: Sequence[int], rounds: int) -> dict[str, dict[int, float]]:
+async def _rates(arms: Sequence[Arm], clients: Sequence[int], rounds: int, tokens: int) -> dict[str, dict[int, float]]:
     """Return the median rate of each arm at each number of clients; the arms take turns, after one warm request each."""
     for arm in arms:
         await arm.tokens_per_second(1, 4)
@@ -92,7 +94,7 @@ async def _rates(arms: Sequence[Arm], clients: Sequence[int], rounds: int) -> di
         taken: dict[str, list[float]] = {arm.name: [] for arm in arms}
         for _ in range(rounds):
             for arm in arms:
-                taken[arm.name].append(await arm.tokens_per_second(number, 48 if number == 1 else 24))
+                taken[arm.name].append(await arm.tokens_per_second(number, 2 * tokens if number == 1 else tokens))
         for name, values in taken.items():
             found[name][number] = median(values)
             print(f"  {number:>2} clients, {name}: {found[name][number]:.1f} tokens/s", flush=True)

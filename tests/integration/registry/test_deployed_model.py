@@ -6,16 +6,25 @@ import signal
 from pathlib import Path
 
 import psutil
+import torch
 
 from schemas.artifacts import ArtifactRef
+from schemas.lines import Message
 from services.chassis.storage.references import folder_digest
 from services.chassis.storage.sources.settings import SourceSettings
+from services.language_models.chat_format.chat import Chat
+from services.language_models.generation import SamplingParams, generate
+from services.language_models.precision import compute_dtype
 from services.registry.deploying.local.driver import LocalDriver, local_driver
+from services.trainer.modelling.adapter import load_for_inference
 from tests.changed_adapter import changed_adapter
 from tests.deploying import call, deploy, question, serves, shown, told
 from tests.registry import Registry
 from tests.tiny_model import build
 from tests.toy import until
+
+QUESTION = "What is it?"
+"""The question of the recorded answers."""
 
 
 class Drivers:
@@ -36,8 +45,25 @@ class Drivers:
         (base,) = self.made[-1]._bases.values()
         return None if base.server is None else base.server.pid
 
+    def let_go(self) -> None:
+        """Close the pipe to the process, as it is closed when its parent is gone."""
+        (base,) = self.made[-1]._bases.values()
+        assert base.server is not None
+        stdin = base.server._process.stdin
+        assert stdin is not None
+        stdin.close()
 
-async def test_a_version_is_deployed_answers_and_is_started_again_when_its_process_is_killed(
+
+def evaluated(base: Path, adapter: Path) -> str:
+    """Return what the evaluate step writes for the question."""
+    cpu = torch.device("cpu")
+    model, chat = load_for_inference(base, adapter, compute_dtype("auto", cpu), cpu), Chat(adapter)
+    prompts = chat.prompts([[Message(role="user", content=QUESTION)]])
+    made = generate(model, prompts, [[None]], SamplingParams(chat.stop_ids, chat.pad_id, 48))
+    return chat.text(made[0][0])
+
+
+async def test_a_version_is_deployed_answers_as_it_was_evaluated_and_is_started_again_when_its_process_is_killed(
     kafka: str, database_url: str, tmp_path: Path
 ) -> None:
     drivers = Drivers()
@@ -46,8 +72,10 @@ async def test_a_version_is_deployed_answers_and_is_started_again_when_its_proce
     registry.settings = registry.settings.model_copy(update={"sources": allowed})
     base = build(tmp_path / "base")
     artifact: ArtifactRef = await asyncio.to_thread(changed_adapter, tmp_path, base)
+    said = await asyncio.to_thread(evaluated, base, Path(artifact.uri))
     async with registry.running():
-        step = registry.step("job-1", "router", artifact, base=(str(base), folder_digest(base)))
+        recorded = registry.predictions(first=said)
+        step = registry.step("job-1", "router", artifact, base=(str(base), folder_digest(base)), predictions=recorded)
         await registry.ask(step)
         await registry.result(step)
         await deploy(registry, "candidate", rollout={"deadline_seconds": 300})
@@ -57,6 +85,10 @@ async def test_a_version_is_deployed_answers_and_is_started_again_when_its_proce
         assert answer.status_code == 200, answer.text
         assert answer.json()["usage"]["completion_tokens"] in range(1, 5)
         assert (await registry.callers.post("/chat/completions", json={**asked, "colour": 1})).status_code == 400
+
+        again = {**asked, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 48}
+        answered = (await registry.callers.post("/chat/completions", json=again)).json()
+        assert answered["choices"][0]["message"]["content"] == said
 
         first = drivers.pid
         assert first is not None
@@ -72,4 +104,5 @@ async def test_a_version_is_deployed_answers_and_is_started_again_when_its_proce
         assert await registry.differences() == 0
         last = drivers.pid
         assert last is not None
-    await until(lambda: not psutil.pid_exists(last))
+        drivers.let_go()
+        await until(lambda: not psutil.pid_exists(last))

@@ -1,6 +1,6 @@
 """Whatever becomes of a process that serves a version, its slot says so in a word and with a remedy, and serves again when it can.
 
-Most tests have a process without a model; what it is to load is checked as always.
+The process has no model here (`test_deployed_model.py` has a real one); what it is to load is checked as always.
 """
 
 import importlib.util
@@ -63,14 +63,14 @@ Start = Callable[..., LocalDriver]
 
 @pytest.fixture
 async def start(home: Path, tmp_path: Path) -> AsyncIterator[Start]:
-    """Make a driver whose processes behave in one way, or are real ones."""
+    """Make a driver whose processes behave in one way."""
     drivers: list[LocalDriver] = []
 
-    def started(behaviour: str | None, **patience: float) -> LocalDriver:
-        quick: dict[str, Any] = {} if behaviour is None else {"between": 0.05, "health": 0.5, **patience}
-        command = (sys.executable, "-m", "tests.fake_model_server", behaviour or "", str(tmp_path))
-        options = ProcessOptions(tmp_path / "logs", Patience(**quick), Backoff(first=0.01, longest=0.02))
-        drivers.append(LocalDriver(sources(home), options if behaviour is None else replace(options, command=command)))
+    def started(behaviour: str, health: float = 60.0) -> LocalDriver:
+        command = (sys.executable, "-m", "tests.fake_model_server", behaviour, str(tmp_path))
+        patience, backoff = Patience(between=0.05, health=health), Backoff(first=0.01, longest=0.02)
+        options = ProcessOptions(tmp_path / "logs", patience, backoff, command=command)
+        drivers.append(LocalDriver(sources(home), options))
         return drivers[-1]
 
     yield started
@@ -152,12 +152,12 @@ async def test_a_killed_process_is_started_again(start: Start, target: Target, t
 
 
 async def test_a_process_that_hangs_is_killed_and_started_again(start: Start, target: Target, tmp_path: Path) -> None:
-    driver = start("talks")
+    driver = start("talks", health=0.5)
     await driver.ensure(target)
     await seen(driver, "ready")
     hung = process_of(driver)
     os.kill(hung.pid, signal.SIGSTOP)
-    await until(lambda: starts(tmp_path) == 2)
+    await until(lambda: starts(tmp_path) >= 2)
     await seen(driver, "ready")
     assert not hung.is_running()
 
@@ -260,54 +260,3 @@ def test_an_adapter_is_not_put_on_another_base_model(home: Path, target: Target)
     with pytest.raises(Refused) as refused:
         verified(replace(target, base_model=str(home / "nothing")), sources(home))
     assert refused.value.reason == "BaseMissing"
-
-
-async def test_a_real_process_serves_two_versions_ends_when_its_parent_lets_go_and_is_started_again(
-    start: Start, target: Target, home: Path
-) -> None:
-    driver = start(None)
-    active, next_one = target, replace(target, slot="target", version="1.1.0")
-    await driver.ensure(active)
-    await driver.ensure(next_one)
-    await until(
-        lambda: all(served.observed.state == "ready" for served in driver._slots.values()),
-        40,
-        lambda: [s.observed for s in driver._slots.values()],
-    )
-    said = await says(driver, "tuned@1.0.0")
-    assert said == await says(driver, "tuned@1.1.0")
-    process = process_of(driver)
-    let_go(driver)
-    await until(lambda: not process.is_running())
-    await until(
-        lambda: all(served.observed.state == "ready" for served in driver._slots.values()),
-        40,
-        lambda: [s.observed for s in driver._slots.values()],
-    )
-    await driver.ensure(replace(active, predictions=recorded(home, said)))
-    await until(
-        lambda: all(served.observed.state == "ready" for served in driver._slots.values()),
-        40,
-        lambda: [s.observed for s in driver._slots.values()],
-    )
-    assert await says(driver, "tuned@1.0.0") == said
-    child = process_of(driver)
-    await driver.close()
-    assert not child.is_running()
-
-
-def let_go(driver: LocalDriver) -> None:
-    """Close the pipe to the process, as it is closed when its parent is gone."""
-    (base,) = driver._bases.values()
-    assert base.server is not None
-    stdin = base.server._process.stdin
-    assert stdin is not None
-    stdin.close()
-
-
-async def says(driver: LocalDriver, name: str) -> str:
-    slot = next(slot for slot in await driver.observed() if slot.served == name)
-    body = {"model": name, "messages": [{"role": "user", "content": "colour 3?"}], "temperature": 0, "max_tokens": 12}
-    async with httpx2.AsyncClient(base_url=str(slot.address), headers=dict(slot.headers), trust_env=False) as client:
-        asked = await client.post("/v1/chat/completions", json=body, timeout=120)
-        return str(asked.raise_for_status().json()["choices"][0]["message"]["content"])

@@ -100,6 +100,8 @@ def _probes(target: Target, sources: Sources) -> tuple[Probe, ...]:
     except ArtifactMissing:
         _log.warning("no recorded answers to compare with", served=target.served, predictions=target.predictions.uri)
         return ()
+    except StoreAway as error:
+        raise Refused("ArtifactMissing", str(error)) from error
     except (ArtifactCorrupt, OSError, ValueError) as error:
         what = f"the recorded answers of {target.served} cannot be read: {error}"
         raise Refused("DigestMismatch", f"{what}; restore the artifact, or evaluate the version again") from error
