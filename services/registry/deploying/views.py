@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.base import Frozen, Name, Real, Storable, Strict, Whole
+from schemas.base import Frozen, Name, Storable, Strict, Whole
 from schemas.deployments import (
     BAKE_SECONDS,
     DEADLINE_SECONDS,
@@ -23,8 +23,7 @@ from services.registry.domain.deployments.state import DeploymentState, Told, Tr
 from services.registry.queries import MODEL_ID
 
 _DAY = 86_400
-_Seconds = Annotated[Real, Field(allow_inf_nan=False)]
-_Share = Annotated[_Seconds, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
 _SLOTS = TypeAdapter(tuple[SlotView, ...])
 
 By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who asks for it.")]
@@ -34,10 +33,10 @@ Why = Annotated[Storable, Field(max_length=2000, description="Why.")]
 class RolloutAsked(Strict):
     """How a deployment comes to the version."""
 
-    deadline_seconds: Annotated[_Seconds, Field(ge=1, le=_DAY)] = Field(
+    deadline_seconds: Annotated[float, Field(ge=1, le=_DAY, strict=True, allow_inf_nan=False)] = Field(
         default=DEADLINE_SECONDS, description="For how long the version may not be ready before it is given up."
     )
-    bake_seconds: Annotated[_Seconds, Field(ge=0, le=_DAY)] = Field(
+    bake_seconds: Annotated[float, Field(ge=0, le=_DAY, strict=True, allow_inf_nan=False)] = Field(
         default=BAKE_SECONDS, description="For how long after the switch the version before is kept warm."
     )
 
@@ -45,17 +44,17 @@ class RolloutAsked(Strict):
         default="direct",
         description="direct: the version serves all callers when it is ready; canary: a growing share of them first.",
     )
-    steps: tuple[Annotated[_Seconds, Field(gt=0, le=100)], ...] = Field(
+    steps: tuple[Annotated[float, Field(gt=0, le=100, strict=True, allow_inf_nan=False)], ...] = Field(
         default=STEPS,
         max_length=10,
         description="canary: the share of the callers at each step, in percent; 100 is added as the last.",
     )
-    step_seconds: Annotated[_Seconds, Field(ge=0, le=_DAY)] = Field(
+    step_seconds: Annotated[float, Field(ge=0, le=_DAY, strict=True, allow_inf_nan=False)] = Field(
         default=STEP_SECONDS,
         description="canary: the shortest time of a step. A step without a verdict within deadline_seconds is given up.",
     )
-    least_requests: Annotated[Whole, Field(ge=1, le=10**6)] = Field(
-        default=LEAST_REQUESTS, description="canary: the fewest requests of a step by which it is judged."
+    least_requests: Whole = Field(
+        default=LEAST_REQUESTS, ge=1, le=10**6, description="canary: the fewest requests of a step by which it is judged."
     )
     error_rate: _Share = Field(
         default=ERROR_RATE,
@@ -65,7 +64,7 @@ class RolloutAsked(Strict):
         default=EMPTY_RATE,
         description="canary: the largest share of answers that may be empty, or that of the version before.",
     )
-    slower_by: Annotated[_Seconds, Field(ge=1, le=1000)] = Field(
+    slower_by: Annotated[float, Field(ge=1, le=1000, strict=True, allow_inf_nan=False)] = Field(
         default=SLOWER_BY,
         description="canary: by which factor the 95th percentile of the latency may exceed that of the version before.",
     )
