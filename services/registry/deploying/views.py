@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, TypeAdapter
 
-from schemas.base import Frozen, Name, Storable, Strict, Whole
+from schemas.base import Frozen, Storable, Strict, Whole
 from schemas.deployments import (
     BAKE_SECONDS,
     DEADLINE_SECONDS,
@@ -78,7 +78,9 @@ class RolloutAsked(Strict):
 class DeploymentAsked(Strict):
     """The version that a deployment is to serve from now on; the deployment is made if there is none of this name."""
 
-    name: Name = Field(description="Name of the deployment, under which callers ask it.")
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$")] = Field(
+        description="Name of the deployment, under which callers ask it; it does not begin with a dot."
+    )
     model: Annotated[str, Field(pattern=MODEL_ID)] = Field(
         description="`name@version`, `name@alias`, or `name` for its highest version. The version is pinned, whatever the alias names later."
     )
