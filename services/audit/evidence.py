@@ -14,6 +14,7 @@ from schemas.models import (
     ModelRegistered,
     PromotionDeclined,
     PromotionRequested,
+    VersionDescribed,
     VersionStateChanged,
 )
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
@@ -72,7 +73,7 @@ def _version_of(event: Event) -> tuple[str, str] | None:
     match event.data:
         case ModelRegistered() | AliasMoved() | AliasRefused() | GatesChecked() as data:
             return data.model, data.version
-        case PromotionRequested() | PromotionDeclined() | VersionStateChanged() as later:
+        case PromotionRequested() | PromotionDeclined() | VersionDescribed() | VersionStateChanged() as later:
             return later.model, later.version
         case AliasRemoved() as removed:
             return removed.model, removed.previous
