@@ -63,6 +63,8 @@ WholeOrNone = Annotated[int | None, BeforeValidator(no_truth)]
 """The same or null; the bounds of `Whole | None` would be missing from the JSON Schema."""
 Real = Annotated[float, BeforeValidator(no_truth)]
 """A number that a person writes."""
+RealOrNone = Annotated[float | None, BeforeValidator(no_truth)]
+"""The same or null, for a field with bounds, as `WholeOrNone`."""
 
 
 class Frozen(BaseModel):

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from schemas.base import Real, Strict, Whole
+from schemas.base import Real, RealOrNone, Strict, Whole
 
 CompressionMethod = Literal["merge", "int8", "prune", "gguf"]
 
@@ -39,7 +39,7 @@ class CompressionSettings(Strict):
         default="base",
         description="Type of the stored weights, of int8 those that are not quantised; base: that of the parent's files.",
     )
-    tolerance: Real | None = Field(
+    tolerance: RealOrNone = Field(
         default=None,
         gt=0,
         le=1,

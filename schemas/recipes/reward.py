@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Real, Strict, Whole
+from schemas.base import Real, RealOrNone, Strict, Whole
 from schemas.recipes.lora import LoraSettings, refuse_pissa_in_four_bits
 from schemas.recipes.model import Precision
 from schemas.recipes.optimiser import PREFERENCE_RATE, OptimiserSettings, PreferenceOptimiser
@@ -17,7 +17,7 @@ class RewardModelSettings(Strict):
     The probability that one answer is better than another is the sigmoid of the difference of their scores.
     """
 
-    center_rewards_coefficient: Real | None = Field(
+    center_rewards_coefficient: RealOrNone = Field(
         default=0.01,
         gt=0,
         le=100,

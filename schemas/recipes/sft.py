@@ -4,7 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from schemas.base import Real, Strict, Whole
+from schemas.base import RealOrNone, Strict, Whole
 from schemas.recipes.lora import LoraSettings, refuse_pissa_in_four_bits
 from schemas.recipes.model import AssistantTurns, Precision
 from schemas.recipes.optimiser import OptimiserSettings
@@ -39,7 +39,7 @@ class TrainingSettings(Strict):
         "Refused for architectures that read across rows.",
     )
     checkpoint_steps: Whole = Field(default=25, ge=1, le=1_000_000, description="Optimiser steps between checkpoints.")
-    neftune_alpha: Real | None = Field(
+    neftune_alpha: RealOrNone = Field(
         default=None,
         gt=0,
         le=100,

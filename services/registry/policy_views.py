@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from schemas.base import Frozen, Name, Real, Strict, WholeOrNone
+from schemas.base import Frozen, Name, Real, RealOrNone, Strict, WholeOrNone
 from schemas.gates import ROLLBACK_DAYS, AliasPolicy, Gate
 from services.registry.domain.state import GateCheck
 from services.registry.views import By, Why
@@ -12,7 +12,6 @@ from services.registry.views import By, Why
 GATES_AT_MOST = 20
 ROWS_AT_MOST = 10**9
 DAYS_AT_MOST = 3650
-_Finite = Annotated[Real, Field(allow_inf_nan=False)]
 
 
 class GateAsked(Gate):
@@ -22,15 +21,20 @@ class GateAsked(Gate):
 
     metric: Name = Field(description="Name of the metric, as `GET /models/{model_id}` shows it.")
     comparison: Literal["at_least", "at_most"] = Field(description="at_least: more is better; at_most: less is better.")
-    threshold: _Finite | None = Field(default=None, description="The number that the metric is compared with.")
-    worse_by: Annotated[_Finite, Field(ge=0)] | None = Field(
-        default=None, description="By how much the metric may be worse than that of the version which the alias names."
+    threshold: RealOrNone = Field(
+        default=None, allow_inf_nan=False, description="The number that the metric is compared with."
+    )
+    worse_by: RealOrNone = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="By how much the metric may be worse than that of the version which the alias names.",
     )
     rows: WholeOrNone = Field(
         default=None, ge=1, le=ROWS_AT_MOST, description="Least number of rows that the metric was measured on."
     )
-    agreement: Annotated[Real, Field(ge=0, le=1)] | None = Field(
-        default=None, description="Least agreement of the judge with the rules in the label steps of the job."
+    agreement: RealOrNone = Field(
+        default=None, ge=0, le=1, description="Least agreement of the judge with the rules in the label steps of the job."
     )
 
     @model_validator(mode="after")
@@ -45,8 +49,12 @@ class PolicyAsked(Strict):
 
     gates: tuple[GateAsked, ...] = Field(default=(), max_length=GATES_AT_MOST, description="What a version has to meet.")
     protected: bool = Field(default=False, description="Whether no job moves the alias, and a person says why.")
-    rollback_days: Annotated[_Finite, Field(ge=0, le=DAYS_AT_MOST)] = Field(
-        default=ROLLBACK_DAYS, description="For so many days after the alias left a version it goes back without gates."
+    rollback_days: Real = Field(
+        default=ROLLBACK_DAYS,
+        ge=0,
+        le=DAYS_AT_MOST,
+        allow_inf_nan=False,
+        description="For so many days after the alias left a version it goes back without gates.",
     )
     approval: bool = Field(
         default=False, description="Whether a promotion waits until somebody else than who asked for it approves it."

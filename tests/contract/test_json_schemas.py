@@ -1,7 +1,6 @@
 """What a producer or consumer of another language can check an event's data against says the same as our models."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +15,7 @@ from schemas.generate.files import SCHEMAS
 from schemas.generate.json_schema import wire_model
 from schemas.requests import JobRequest, JobRequested
 from schemas.topics import EVENT_TYPES
+from tests.json_schemas import lost_bounds, objects_in
 
 of_every_event = pytest.mark.parametrize("model", EVENT_TYPES.values(), ids=EVENT_TYPES.keys())
 
@@ -34,11 +34,9 @@ def data_of(event: Event) -> dict[str, Any]:
     return data
 
 
-def objects_in(node: Any) -> Iterator[dict[str, Any]]:
-    if isinstance(node, dict):
-        yield node
-    for part in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from objects_in(part)
+@of_every_event
+def test_bounds_of_numbers_have_the_names_that_json_schema_knows(model: type[EventData]) -> None:
+    assert lost_bounds(committed(model)) == []
 
 
 @of_every_event

@@ -18,6 +18,7 @@ from services.chassis.serving.problem import OPENAI, Problem
 from services.chassis.serving.web.parameters import Cursor
 from services.cli.serve import build, settings_of
 from services.orchestrator.domain.validation import Examined, RejectedRequest, examine
+from tests.json_schemas import lost_bounds
 from tests.unit.web.asking import JSON, NOWHERE, all_services, ask, problem
 
 PATHS = all_services().openapi()["paths"]
@@ -150,6 +151,10 @@ async def test_what_no_database_could_be_asked_is_refused_before_one_is_asked(me
 async def test_many_requests_at_once_are_all_answered() -> None:
     answers = await asyncio.gather(*(ask("GET", "/health") for _ in range(50)))
     assert {answer.status_code for answer in answers} == {200}
+
+
+def test_bounds_of_numbers_are_in_the_document() -> None:
+    assert lost_bounds(all_services().openapi()) == []
 
 
 def test_every_refusal_is_documented_as_what_it_is() -> None:
