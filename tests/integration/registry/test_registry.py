@@ -310,7 +310,7 @@ async def test_a_whole_model_is_registered_and_shown_beside_what_it_was_made_fro
     )
     trained = StepResult(outputs={"adapter": adapter})
     step = asked.model_copy(
-        update={"inputs": {"model": model}, "results": {"train": trained, **asked.results, "merge": merged}}
+        update={"inputs": {"model": model}, "results": {**asked.results, "train": trained, "merge": merged}}
     )
     await registry.ask(step)
     assert (await registry.outcome(step)).type == "StepCompleted"
