@@ -26,7 +26,7 @@ async def test_a_training_split_with_fsdp_loses_a_process_and_still_makes_a_vers
 ) -> None:
     trainer = system.services["trainer"]
     with trainer.restarted_with(**SPLIT):
-        job_id = system.start_job(pipeline=[*PIPELINE, REGISTER], training=training(400))
+        job_id = system.start_job(pipeline=[*PIPELINE, REGISTER], training=training(200))
         wait_for(lambda: bool(checkpoints(system, job_id)), lambda: json.dumps(system.job(job_id), indent=1))
         (second,) = ranks(trainer)
         second.kill()
