@@ -68,26 +68,30 @@ async def test_a_version_is_deployed_by_its_alias_and_answers_at_the_one_address
     assert f'neuroweaver_deployment_requests_total{{deployment="{name}",outcome="answered"}} ' in metrics
     assert f'neuroweaver_deployment_tokens_total{{deployment="{name}",kind="completion"}} ' in metrics
 
+    state = await state_when(latest, model, lambda state: serving(state) == "1.0.0")
+    assert state.aliases == {"candidate": "1.0.0"}
     retired = await registry.http.delete(f"/deployments/{name}?by=ana&reason=Done.")
     assert retired.json()["version"] is None
     await until(lambda: call_is(registry, name, 404))
     assert (await registry.http.delete(f"/deployments/{name}")).status_code == 409
     await until(lambda: told(registry) == ["Requested 1.0.0", "Ready 1.0.0", "Retired 1.0.0"], what=lambda: told(registry))
     assert name not in (await registry.http.get("/metrics")).text
-    states = await states_until(latest, model, lambda state: state.version == "1.0.0" and not state.deployments)
-    assert any(one.deployments and one.deployments[0].version == "1.0.0" for one in states)
-    assert states[-1].aliases == {"candidate": "1.0.0"}
+    state = await state_when(latest, model, lambda state: not state.deployments)
+    assert (state.version, state.aliases) == ("1.0.0", {"candidate": "1.0.0"})
     await latest.stop()
 
 
-async def states_until(consumer: AIOKafkaConsumer, model: str, last: Callable[[ModelChanged], bool]) -> list[ModelChanged]:
-    """Read the states of a model that were published, until one after a deployment is as wanted."""
-    states: list[ModelChanged] = []
-    while not (states and any(one.deployments for one in states) and last(states[-1])):
+def serving(state: ModelChanged) -> str | None:
+    """Return the version that the model's first deployment serves."""
+    return state.deployments[0].version if state.deployments else None
+
+
+async def state_when(consumer: AIOKafkaConsumer, model: str, wanted: Callable[[ModelChanged], bool]) -> ModelChanged:
+    """Return the first published state of a model that is as wanted. A state in between may never be published."""
+    while True:
         event = event_of(await asyncio.wait_for(consumer.getone(), 120))
-        if event is not None and isinstance(event.data, ModelChanged) and event.data.model == model:
-            states.append(event.data)
-    return states
+        if event is not None and isinstance(event.data, ModelChanged) and event.data.model == model and wanted(event.data):
+            return event.data
 
 
 async def test_what_is_archived_is_not_deployed_and_what_is_deployed_is_not_archived(registry: Registry) -> None:
