@@ -4,15 +4,15 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from services.chassis.serving.problem import Problem, problems
+from services.chassis.serving.problem import problems
 from services.chassis.serving.web.parameters import NameInPath
-from services.registry.changing import AliasChanges, Changing, etag
+from services.registry.changing import AliasChanges, Changing, etag, known_model, no_model
 from services.registry.domain.aliases import earlier_version, remove
 from services.registry.domain.policies import set_policy
 from services.registry.domain.promoting import Decided, promotion, rollback
 from services.registry.domain.state import move_ref
 from services.registry.policy_views import PolicyAsked, PolicyRemovalAsked, PolicyView
-from services.registry.queries import ModelQueries, ModelRow
+from services.registry.queries import ModelQueries
 from services.registry.views import AliasesView, AliasTarget, RemovalAsked, RollbackTarget
 
 IfMatch = Annotated[
@@ -30,14 +30,11 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
     api = APIRouter()
     models = changes.models
 
-    async def model(name: str) -> ModelRow:
-        return await _model(models, name)
-
     async def aliases_of(name: str, response: Response) -> AliasesView:
         return await aliases_shown(models, name, response)
 
     async def policy_of(name: str, alias: str, response: Response) -> PolicyView:
-        state = (await model(name)).state
+        state = (await known_model(models, name)).state
         response.headers["ETag"] = etag(state)
         return PolicyView(name=name, alias=alias, sequence=state.aliases_at, policy=state.policy(alias))
 
@@ -62,7 +59,6 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
         An archived version is refused, and a deprecated one unless that is accepted. If a second person approves what the alias names, the answer is 202: PromotionRequested announces that it waits for them.
         If the alias names the version already, nothing changes and nothing is announced.
         """
-        await model(name)
         async with changes.open(name, alias, target.by, target.reason, if_match) as changing:
             if changing.model.aliases.get(alias) != target.version:
                 wish = await changing.wish(
@@ -86,7 +82,6 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
 
         Neither its gates nor a second person are asked for the days that the policy of the alias names.
         """
-        await model(name)
         async with changes.open(name, alias, target.by, target.reason, if_match) as changing:
             version = earlier_version(alias, target.version, changing.model)
             wish = await changing.wish(version, accepts_inconclusive=target.accept_inconclusive)
@@ -102,7 +97,6 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
         if_match: IfMatch = None,
     ) -> AliasesView:
         """Removes the alias at once and announces it as AliasRemoved; its version and its policy stay."""
-        await model(name)
         async with changes.open(name, alias, asked.by, asked.reason, if_match) as changing:
             await changing.command.lock([move_ref(changing.change.id)])
             changing.decide(Decided((remove(name, alias, changing.model, changing.change),)))
@@ -121,7 +115,6 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
 
         Where they need no approval any more, a request that waits for it is superseded.
         """
-        await model(name)
         async with changes.open(name, alias, asked.by, asked.reason, if_match) as changing:
             _rule(changing, asked)
         return await policy_of(name, alias, response)
@@ -137,7 +130,6 @@ def alias_routes(changes: AliasChanges) -> APIRouter:
         if_match: IfMatch = None,
     ) -> PolicyView:
         """Announces it as AliasPolicySet without a policy."""
-        await model(name)
         async with changes.open(name, alias, asked.by, asked.reason, if_match) as changing:
             _rule(changing, None)
         return await policy_of(name, alias, response)
@@ -153,18 +145,8 @@ def _rule(changing: Changing, asked: PolicyAsked | None) -> None:
 
 async def aliases_shown(models: ModelQueries, name: str, response: Response) -> AliasesView:
     """Return the aliases of a model, with their ETag as a header of the response. Raises a 404 Problem."""
-    row = await _model(models, name)
-    response.headers["ETag"] = etag(row.state)
-    return AliasesView.of(row)
-
-
-async def _model(models: ModelQueries, name: str) -> ModelRow:
     row = await models.with_moves(name)
     if row is None:
         raise no_model(name)
-    return row
-
-
-def no_model(name: str) -> Problem:
-    """Return the refusal of a name under which no version is registered."""
-    return Problem(404, "Not found", f"no model {name!r} is registered; GET /api/v1/models lists those that are")
+    response.headers["ETag"] = etag(row.state)
+    return AliasesView.of(row)

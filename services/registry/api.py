@@ -10,9 +10,9 @@ from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath, no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
-from services.registry.alias_api import alias_routes, no_model
+from services.registry.alias_api import alias_routes
 from services.registry.approval_api import approval_routes
-from services.registry.changing import AliasChanges
+from services.registry.changing import AliasChanges, known_model
 from services.registry.describing import describe_version
 from services.registry.policy_views import CheckPage
 from services.registry.queries import (
@@ -59,10 +59,7 @@ def router(runtime: Runtime) -> APIRouter:
     newest, newest_moves, newest_checks, newest_requests = VersionsAsked(), MovesAsked(), ChecksAsked(), RequestsAsked()
 
     async def model(name: str) -> ModelRow:
-        row = await models.model(name)
-        if row is None:
-            raise no_model(name)
-        return row
+        return await known_model(models, name)
 
     async def version(model_id: str) -> StoredVersion:
         name, _, wanted = model_id.partition("@")

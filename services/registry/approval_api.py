@@ -30,7 +30,6 @@ def approval_routes(changes: AliasChanges) -> APIRouter:
 
         Who approves must have another name than who asked. The request waits on if the gates refuse.
         """
-        await aliases_shown(models, name, response)
         async with changes.open(name, alias, asked.by, asked.reason, if_match, pinned=True) as changing:
             waiting = waiting_for(alias, asked.request, changing.model)
             wish = await changing.wish(
@@ -48,7 +47,6 @@ def approval_routes(changes: AliasChanges) -> APIRouter:
         name: NameInPath, alias: NameInPath, asked: DeclineAsked, response: Response, if_match: IfMatch = None
     ) -> AliasesView:
         """Announces it as PromotionDeclined; the alias stays. Who asked takes their own request back in the same way."""
-        await aliases_shown(models, name, response)
         async with changes.open(name, alias, asked.by, asked.reason, if_match, pinned=True) as changing:
             waiting = waiting_for(alias, asked.request, changing.model)
             changing.decide(Decided((decline(name, waiting, alias, changing.change),)))

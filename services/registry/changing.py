@@ -16,7 +16,7 @@ from services.registry.domain.aliases import Change, ChangeRefused
 from services.registry.domain.promoting import Decided, Wish, rows_needed
 from services.registry.domain.requests import request_ref
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref
-from services.registry.queries import ModelQueries
+from services.registry.queries import ModelQueries, ModelRow
 
 
 @dataclass
@@ -82,11 +82,12 @@ class AliasChanges:
     async def open(
         self, name: str, alias: str, by: str, reason: str, if_match: str | None, *, pinned: bool = False
     ) -> AsyncIterator[Changing]:
-        """Lock the model and yield the change. Raises a 412 Problem where an alias has changed since, 428 where a protected alias
-        is changed without saying since when, 422 for what is refused, and 409 for what the gates do not let pass.
+        """Lock the model and yield the change. Raises a 404 Problem for an unknown model, 412 where an alias has changed since, 428 where
+        a protected alias is changed without saying since when, 422 for what is refused, and 409 for what the gates do not let pass.
 
         A change that is `pinned` names a request, which waits only while the alias does not move.
         """
+        await known_model(self.models, name)  # to lock a row, it is inserted: not for any name that somebody asks for
         async with self.runtime.transact([model_ref(name)]) as command:
             changing = Changing(name, alias, Change(new_id(), by, reason), command, self.models)
             _check(changing.model, name, alias, if_match, pinned)
@@ -115,6 +116,19 @@ def _check(state: ModelState, name: str, alias: str, if_match: str | None, pinne
 def etag(state: ModelState) -> str:
     """Return the ETag of a model's aliases and policies."""
     return f'"{state.aliases_at}"'
+
+
+async def known_model(models: ModelQueries, name: str) -> ModelRow:
+    """Return a model. Raises a 404 Problem for a name under which no version is registered."""
+    row = await models.model(name)
+    if row is None:
+        raise no_model(name)
+    return row
+
+
+def no_model(name: str) -> Problem:
+    """Return the refusal of a name under which no version is registered."""
+    return Problem(404, "Not found", f"no model {name!r} is registered; GET /api/v1/models lists those that are")
 
 
 def unknown_version(name: str, version: str, state: ModelState) -> Problem:

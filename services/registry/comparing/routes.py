@@ -10,7 +10,7 @@ from services.chassis.executor.folders import cache_of
 from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import NameInPath, Text
-from services.registry.alias_api import no_model
+from services.registry.changing import no_model
 from services.registry.comparing.answers import ANSWERS_AT_MOST, StoredAnswers
 from services.registry.comparing.comparison import FEWEST, MOST, Comparison, compared
 from services.registry.comparing.recommendation import Goal, Recommendation, recommended
