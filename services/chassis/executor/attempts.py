@@ -28,7 +28,7 @@ from schemas.jobs import (
 )
 from schemas.steps import EXECUTOR_OF
 from schemas.topics import JOBS
-from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, States, opening
 from services.chassis.kernel.records import Logged
 
 ATTEMPT = "attempt"
@@ -160,15 +160,7 @@ class ExecutorDomain:
             case StepRequested() if not _came_first(state, event):
                 return state
             case StepRequested():
-                return state.model_copy(
-                    update={
-                        "requested": event.data,
-                        "requested_at": event.time,
-                        "correlation_id": event.correlation_id,
-                        "opened_by": event.id,
-                        "traceparent": event.traceparent,
-                    }
-                )
+                return state.model_copy(update={"requested": event.data, "requested_at": event.time, **opening(event)})
             case StepPriorityChanged(priority=priority):
                 change = Reprioritised(at=event.time, event_id=event.id, priority=priority)
                 known = state.reprioritised

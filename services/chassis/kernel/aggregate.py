@@ -42,6 +42,11 @@ class State(Frozen):
         return cls.model_validate_json(text, extra="ignore")
 
 
+def opening(event: Event) -> dict[str, str | None]:
+    """Return the fields of a state that say which event opened its aggregate."""
+    return {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
+
+
 class Decision(NamedTuple):
     """An own event to emit: the chassis adds id, time, sequence number, causation and trace, folds it and writes it to the outbox."""
 

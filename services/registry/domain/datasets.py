@@ -30,7 +30,7 @@ from schemas.results import (
     ROW_INDEX,
     SNAPSHOT_SHA256,
 )
-from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, opening
 
 DATA_SET = "dataset"
 _ROWS = "rows_"
@@ -122,8 +122,7 @@ def after_snapshot(state: DatasetState, event: Event, told: DatasetRegistered) -
     known = state.snapshot
     if known and (known.at, known.event_id) <= (found.at, found.event_id):
         return state
-    opened = {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
-    return state.model_copy(update={"snapshot": found, **opened})
+    return state.model_copy(update={"snapshot": found, **opening(event)})
 
 
 def after_registration(state: DatasetState, event: Event, made: DatasetRegistered) -> DatasetState:

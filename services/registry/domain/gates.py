@@ -33,8 +33,13 @@ def checked(
 ) -> tuple[str, tuple[GateVerdict, ...]]:
     """Return the verdict of all gates about `version`, and of each; `holder` is the version that the alias names."""
     verdicts = tuple(verdict_of(gate, version, holder) for gate in gates)
-    found = {one.verdict for one in verdicts}
-    return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in found), PASSED), verdicts
+    return joint(one.verdict for one in verdicts), verdicts
+
+
+def joint(verdicts: Iterable[str]) -> str:
+    """Return the verdict of several together: failed if one failed, else inconclusive if one is, else passed."""
+    found = set(verdicts)
+    return next((verdict for verdict in (FAILED, INCONCLUSIVE) if verdict in found), PASSED)
 
 
 def verdict_of(gate: Gate, version: ModelRegistered, holder: ModelRegistered | None) -> GateVerdict:

@@ -34,7 +34,7 @@ from schemas.models import (
     VersionStateChanged,
 )
 from services.chassis.executor.attempts import ExecutorDomain
-from services.chassis.kernel.aggregate import Decision, Ref, State, States
+from services.chassis.kernel.aggregate import Decision, Ref, State, States, opening
 from services.chassis.kernel.records import Logged
 from services.registry.domain.datasets import (
     Datasets,
@@ -224,6 +224,4 @@ def _check(found: GatesChecked, event: Event) -> GateCheck:
 
 
 def _opened(state: State, event: Event) -> dict[str, str | None]:
-    if state.opened_by:
-        return {}
-    return {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
+    return {} if state.opened_by else opening(event)

@@ -12,7 +12,7 @@ from schemas.base import Frozen
 from schemas.envelope import Event
 from schemas.jobs import StepCompleted
 from schemas.results import ROWS_USED
-from services.chassis.kernel.aggregate import AggregateType, Ref, State
+from services.chassis.kernel.aggregate import AggregateType, Ref, State, opening
 from services.registry.domain.datasets import stored_by
 
 DATA_USE = "data_use"
@@ -76,5 +76,4 @@ def after_use(state: DataUseState, event: Event, completed: StepCompleted) -> Da
         ledger=result.outputs.get(ROWS_USED),
         inputs=tuple(sorted(result.inputs.values())),
     )
-    opened = {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
-    return state.model_copy(update={"use": use, **opened})
+    return state.model_copy(update={"use": use, **opening(event)})

@@ -73,7 +73,8 @@ class RowSearch:
         trainings = await self.reads.rows(statements.TRAININGS, sha256, TRAININGS_AT_MOST + 1)
         if len(trainings) > TRAININGS_AT_MOST:
             search.remarks.append(f"only {TRAININGS_AT_MOST} trainings on {sha256} were searched")
-        uses = [DataUse.model_validate_json(row[0]) for row in trainings[:TRAININGS_AT_MOST] if _reads(*row)]
+        known = [(DataUse.model_validate_json(use), *stored) for use, *stored in trainings[:TRAININGS_AT_MOST]]
+        uses = [use for use, ours, of_job in known if _reads(use, ours, of_job)]
         await asyncio.to_thread(self._ledgers, search, uses, rows)
 
     def _ledgers(self, search: _Search, uses: Sequence[DataUse], rows: set[str]) -> None:
@@ -105,8 +106,8 @@ class RowSearch:
         )  # fmt: skip
 
 
-def _reads(use: str, stored: str, stored_by_job: str) -> bool:
+def _reads(use: DataUse, stored: str, stored_by_job: str) -> bool:
     """Whether a training may have read these rows: not if it read only those that another step of its job stored."""
-    read, ours = set(DataUse.model_validate_json(use).inputs), set(json.loads(stored))
+    read, ours = set(use.inputs), set(json.loads(stored))
     others = {digest for outputs in json.loads(stored_by_job) for digest in outputs} - ours
     return bool(read & ours) or not read & others

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from schemas.deployments import Analysis, Check, Rollout
 from schemas.gates import FAILED, INCONCLUSIVE, PASSED
+from services.registry.domain.gates import joint
 
 _Z = 1.959964
 _FIRST, _FACTOR, _BUCKETS = 0.01, 1.25, 50
@@ -58,8 +59,7 @@ class Measured(NamedTuple):
 def analysed(rollout: Rollout, percent: float, seconds: float, measured: Measured) -> Analysis:
     """Judge a step that has taken `seconds`."""
     checks = tuple(_checks(rollout, measured))
-    said = {check.verdict for check in checks}
-    verdict = FAILED if FAILED in said else INCONCLUSIVE if INCONCLUSIVE in said else PASSED
+    verdict = joint(check.verdict for check in checks)
     if verdict == PASSED and seconds < rollout.step_seconds:
         verdict = INCONCLUSIVE
     return Analysis(percent=percent, seconds=round(seconds, 3), verdict=verdict, checks=checks)

@@ -152,8 +152,8 @@ def _on_target(
     if why is not None:
         hopeless = seen.state == "failed" and seen.reason in HOPELESS
         gone = state.percent is not None and seen.unready_seconds >= GRACE_SECONDS
-        return _without(state, target, why) if (hopeless or gone) and not _told(state, target) else None
-    if not state.is_canary or state.active is None or _told(state, state.active):
+        return _without(state, target, why) if (hopeless or gone) and not state.is_told(target) else None
+    if not state.is_canary or state.active is None or state.is_told(state.active):
         return decision_on(_ready(target, state), target.deployment)
     if state.percent is None or state.step_since is None:
         return decision_on(DeploymentAdvanced(**_about(target), percent=target.rollout.steps[0]), target.deployment)
@@ -173,8 +173,8 @@ def _on_active(
     seen = slots.get(slot_of(active), NOWHERE)
     why = trouble(active, seen)
     if why is None:
-        return decision_on(_ready(active, state), active.deployment) if _told(state, active) else None
-    if _told(state, active) or seen.unready_seconds < GRACE_SECONDS:
+        return decision_on(_ready(active, state), active.deployment) if state.is_told(active) else None
+    if state.is_told(active) or seen.unready_seconds < GRACE_SECONDS:
         return None
     warm = state.returns_to(now)
     if state.target is None and warm is not None and trouble(warm, slots.get(slot_of(warm), NOWHERE)) is None:
@@ -201,10 +201,6 @@ def trouble(wish: DeploymentRequested, seen: Seen) -> dict[str, str] | None:
         message = f"the slot serves {seen.served} with digest {seen.sha256}, not {wish.version} with {wish.artifact.sha256}"
         return {"reason": WRONG, "message": message}
     return {"reason": seen.reason, "message": seen.message or f"the slot is {seen.state}"}
-
-
-def _told(state: DeploymentState, wish: DeploymentRequested) -> bool:
-    return state.trouble is not None and state.trouble.generation == wish.generation
 
 
 def _without(state: DeploymentState, target: DeploymentRequested, why: Mapping[str, str]) -> Decision:

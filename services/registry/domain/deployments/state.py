@@ -84,6 +84,10 @@ class DeploymentState(State):
         """Return the wish before the active one while its version is kept warm."""
         return self.warm if self.warm_until is not None and now < self.warm_until else None
 
+    def is_told(self, wish: DeploymentRequested) -> bool:
+        """Whether an event says already that a wish is not served as it should be."""
+        return self.trouble is not None and self.trouble.generation == wish.generation
+
     def slots(self, now: datetime) -> tuple[DeploymentRequested, ...]:
         """Return the wishes whose versions have to be served, each in its own slot."""
         return tuple(wish for wish in (self.active, self.target, self.returns_to(now)) if wish is not None)
@@ -168,7 +172,7 @@ class Deployments(AggregateType):
 
 
 def _waits(state: DeploymentState) -> bool:
-    return state.target is not None and not (state.trouble and state.trouble.generation == state.target.generation)
+    return state.target is not None and not state.is_told(state.target)
 
 
 def is_overdue(state: DeploymentState, now: datetime) -> bool:
