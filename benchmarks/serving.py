@@ -5,7 +5,6 @@ The bare server runs with the library's threads, and again with one; the faster 
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 
 import httpx2
 
+from benchmarks.edge.servers import free_port
 from schemas.artifacts import ArtifactRef
 from services.chassis.storage.cache import CacheSettings
 from services.chassis.storage.references import folder_digest
@@ -121,9 +121,7 @@ async def _ours(home: Path, base: Path, artifact: ArtifactRef) -> AsyncIterator[
 
 @asynccontextmanager
 async def _bare(base: Path, precision: str, threads: int | None) -> AsyncIterator[Arm]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         str(Path(sys.executable).with_name("transformers")), "serve", str(base), "--port", str(port), "--host", "127.0.0.1",
         "--dtype", _TYPE[precision],

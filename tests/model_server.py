@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from services.registry.model_server.app import SECRET_HEADER, Api, HttpLimits
+from services.registry.model_server.app import Api, HttpLimits
 from services.registry.model_server.decoder import Limits
+from services.registry.model_server.messages import SECRET_HEADER
 from services.registry.model_server.models import ServedModels
 
 SECRET = "only the registry knows it"

@@ -119,7 +119,7 @@ async def wait_or_stop(stop: asyncio.Event, seconds: float) -> bool:
     return True
 
 
-async def until_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> None:
+async def until_stopped(work: Coroutine[Any, Any, object], stop: asyncio.Event) -> None:
     """Run `work`, and cancel it if `stop` is set first. Raises the error with which `work` fails before that."""
     task, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
     try:

@@ -16,12 +16,12 @@ from schemas.deployments import DeploymentRequested
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
+from services.chassis.process.transient import until_stopped
 from services.chassis.serving.problem import Problem
 from services.chassis.serving.reads import Reads
 from services.registry.calling import metrics, statements
 from services.registry.calling.traffic import Step, TrafficCounts
 from services.registry.deploying.statements import CHANNEL
-from services.registry.deploying.waking import until_woken
 from services.registry.domain.deployments.state import DeploymentState, slot_of
 
 _log = get_logger(__name__)
@@ -154,7 +154,7 @@ class Routing:
                     failures.recovered()
                 except Exception as error:
                     failures.failed("callers are led by the last table", error)
-                await until_woken(woken, stop, _POLL_SECONDS)
+                await until_stopped(woken.wait(_POLL_SECONDS), stop)
 
     def pick(self, name: str, tries: int) -> Server | None:
         """Return the server for the next try at a request, which goes through all that there are; None if none is ready now.

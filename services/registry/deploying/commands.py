@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from schemas.deployments import DeploymentRequested
 from schemas.models import ModelRegistered
@@ -61,12 +62,7 @@ class DeploymentCommands:
 
     async def view(self, name: str) -> DeploymentView:
         """Return a deployment. Raises a 404 Problem for one that there never was."""
-        row = await self.runtime.reads.row(statements.SHOWN, name)
-        if row is None:
-            raise Problem(
-                404, "Not found", f"there is no deployment {name!r}; GET /api/v1/deployments lists those that there are"
-            )
-        return DeploymentView.of(row)
+        return DeploymentView.of(await self._row(name))
 
     async def list(self) -> tuple[DeploymentView, ...]:
         """Return every deployment that somebody wants, by name."""
@@ -99,7 +95,7 @@ class DeploymentCommands:
 
     async def follow(self, name: str) -> None:
         """Ask a deployment for the version that the alias names now which it follows. Nothing happens if it wants that already."""
-        wish = (await self._state(name)).wish
+        wish = DeploymentState.stored((await self._row(name))[1]).wish
         if wish is None or wish.alias is None:
             return
         async with self._open(name, model_ref(wish.model)) as change:
@@ -138,7 +134,7 @@ class DeploymentCommands:
 
     @asynccontextmanager
     async def _existing(self, name: str) -> AsyncIterator[_Change]:
-        await self._state(name)
+        await self._row(name)
         async with self._open(name) as change:
             yield change
 
@@ -152,12 +148,13 @@ class DeploymentCommands:
                 raise Problem.of(409, "The deployment cannot do that", [refused.reason]) from refused
             await command.connection.execute(statements.NOTIFY, {"name": name})
 
-    async def _state(self, name: str) -> DeploymentState:
+    async def _row(self, name: str) -> Any:
         row = await self.runtime.reads.row(statements.SHOWN, name)
         if row is None:
-            await self.view(name)
-        assert row is not None
-        return DeploymentState.stored(row[1])
+            raise Problem(
+                404, "Not found", f"there is no deployment {name!r}; GET /api/v1/deployments lists those that there are"
+            )
+        return row
 
     async def _version(self, model: str, wanted: str) -> ModelRegistered:
         found = await self.models.version(model, wanted)

@@ -19,12 +19,11 @@ from services.chassis.kernel.aggregate import Decision
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
-from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
+from services.chassis.process.transient import Backoff, described, is_transient, until_stopped, wait_or_stop
 from services.chassis.serving.runtime import Runtime
 from services.registry.deploying import statements
 from services.registry.deploying.driver import Driver, Target
 from services.registry.deploying.slots import Place, SlotRow, checked, values_of
-from services.registry.deploying.waking import until_woken
 from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import Seen, observed, trouble
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
@@ -76,7 +75,7 @@ class Reconciler:
                                     await self.once(session, driver)
                                     backoff.reset()
                                     failures.recovered()
-                                    await until_woken(woken, stop, _POLL_SECONDS)
+                                    await until_stopped(woken.wait(_POLL_SECONDS), stop)
                     except Exception as error:
                         failures.failed("deployments could not be reconciled", error)
                         await wait_or_stop(stop, backoff.next())

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from services.registry.model_server.asking import Asked, ask, chat_prompt, text_prompts
 from services.registry.model_server.completions import ChatForm, Form, TextForm, parts, whole
 from services.registry.model_server.errors import ApiError, invalid, model_missing
+from services.registry.model_server.messages import SECRET_HEADER
 from services.registry.model_server.models import ServedModel, ServedModels
 from services.registry.model_server.requests import ChatRequest, CompletionRequest
 
@@ -26,7 +27,6 @@ _Body = TypeVar("_Body", bound=BaseModel)
 _Found = TypeVar("_Found")
 _LEFT = 499
 """The status of an answer that nobody waits for."""
-SECRET_HEADER = "x-neuroweaver-secret"  # noqa: S105  # the name of the header
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,9 @@ from pydantic import Field, TypeAdapter
 
 from schemas.base import Frozen
 
+SECRET_HEADER = "x-neuroweaver-secret"  # noqa: S105  # the name of the header
+"""The header in which whoever asks the process over HTTP sends the secret of `Start`."""
+
 
 class Start(Frozen):
     """The first line that the process reads."""

@@ -21,9 +21,18 @@ from schemas.base import Frozen
 from services.chassis.executor.oom import oom_kills
 from services.chassis.executor.supervise import child_environment
 from services.registry.deploying.local.faults import Died, Refused
-from services.registry.model_server.messages import REPLY, Listening, Load, Loaded, Refusal, Start, Unload, Unloaded
+from services.registry.model_server.messages import (
+    REPLY,
+    SECRET_HEADER,
+    Listening,
+    Load,
+    Loaded,
+    Refusal,
+    Start,
+    Unload,
+    Unloaded,
+)
 
-_SECRET_HEADER = "x-neuroweaver-secret"  # noqa: S105  # the name of the header
 _OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 _LINE = 1024 * 1024
 _SIGKILL = -9
@@ -90,7 +99,7 @@ class ModelServer:
     @property
     def headers(self) -> tuple[tuple[str, str], ...]:
         """The headers that a request needs."""
-        return ((_SECRET_HEADER, self._secret),)
+        return ((SECRET_HEADER, self._secret),)
 
     @property
     def pid(self) -> int:
