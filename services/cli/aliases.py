@@ -8,9 +8,9 @@ from urllib.parse import quote
 import typer
 
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
-from services.cli.job_refusal import refused
+from services.cli.job_refusal import refusals
 from services.cli.output import print_json, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -116,11 +116,8 @@ def unalias(name: ModelName, alias: Alias, reason: Why = "", by: By = None, json
 
 def change(json: bool, send: Callable[[Edge], AliasesView]) -> None:
     """Send a change of an alias and print the aliases after it."""
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            view = send(edge)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        view = send(edge)
     _print_aliases(view, json)
 
 

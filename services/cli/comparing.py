@@ -8,8 +8,8 @@ import typer
 from schemas.metrics import Metric
 from services.chassis.reports.metric_text import metric_text
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
-from services.cli.job_refusal import job_path, refused
+from services.cli.edge import Edge
+from services.cli.job_refusal import job_path, refusals
 from services.cli.output import print_json, print_line, print_table, print_text, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -35,10 +35,8 @@ def compare(
     """Show what differs between versions: metrics, how they were made, cost. Exit code 4 when one does not exist."""
     with http_address(CliSettings()) as address, Edge(address) as edge:
         asked = {"versions": ",".join(versions), "everything": str(everything).lower(), "answers": answers}
-        try:
+        with refusals(json):
             found = edge.get(Comparison, "/comparison", **asked)
-        except RequestRefused as refusal:
-            refused(refusal, json)
         costs = [_cost(edge, version.job_id) for version in found.versions]
     if json:
         print_json({**found.model_dump(mode="json"), "costs": costs})
@@ -54,11 +52,8 @@ def recommend(
     json: Json = False,
 ) -> None:
     """Recommend a version for a goal, with reasons and what was not measured. Exit code 4 when the model does not exist."""
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            found = edge.get(Recommendation, f"{model_path(name)}/recommendation", goal=goal, metric=metric)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        found = edge.get(Recommendation, f"{model_path(name)}/recommendation", goal=goal, metric=metric)
     if json:
         print_json(found)
         return

@@ -8,8 +8,8 @@ import typer
 
 from services.cli.aliases import By, Json, Why, who
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
-from services.cli.job_refusal import refused
+from services.cli.edge import Edge
+from services.cli.job_refusal import refusals
 from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -104,11 +104,8 @@ def retry(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
 
 
 def _change(json: bool, send: Callable[[Edge], DeploymentView]) -> None:
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            view = send(edge)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        view = send(edge)
     _print(view, json)
 
 

@@ -6,9 +6,9 @@ import typer
 
 from services.cli.aliases import By, Json, Why, numbered, who
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
-from services.cli.job_refusal import refused
+from services.cli.job_refusal import refusals
 from services.cli.output import print_json, print_pairs
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -39,11 +39,8 @@ def describe(
     if text is None and not tags:
         stop_with(Exit.USAGE, "nothing would change; give --text, --tag or --untag")
     body = {"description": text, "tags": tags, "by": who(by)}
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            version = edge.patch(VersionView, model_path(model_id), body)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        version = edge.patch(VersionView, model_path(model_id), body)
     if json:
         print_json(version)
     else:
@@ -63,11 +60,8 @@ def change_state(
     """Deprecate or archive a version, or make it live again. Exit code 1 when it is still used, 4 when it does not exist."""
     numbered(version)
     body = {"state": state, "by": who(by), "reason": reason}
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            view = edge.put(VersionView, f"{model_path(version)}/state", body)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        view = edge.put(VersionView, f"{model_path(version)}/state", body)
     if json:
         print_json(view)
     else:

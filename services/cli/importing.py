@@ -9,9 +9,9 @@ import typer
 from schemas.requests import IMPORT
 from services.cli.aliases import By, Json, who
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit
-from services.cli.job_refusal import refused
+from services.cli.job_refusal import refusals
 from services.cli.job_screen import screen
 from services.cli.job_text import print_end
 from services.cli.job_watch import followed, wait_until_read
@@ -52,10 +52,8 @@ def import_version(
     }  # fmt: skip
     with http_address(CliSettings()) as address, Edge(address) as edge:
         before = edge.find(VersionView, model_path(name))
-        try:
+        with refusals(json):
             started = edge.post(JobView, "/training/start", request)
-        except RequestRefused as refusal:
-            refused(refusal, json)
         job = followed(edge, wait_until_read(edge, started.job_id), screen(err, json=False))
         if job.status != "completed":
             print_json(job) if json else print_end(job)

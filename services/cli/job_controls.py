@@ -6,8 +6,8 @@ import typer
 
 from schemas.requests import PRIORITY_AT_MOST
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
-from services.cli.job_refusal import job_path, refused
+from services.cli.edge import Edge
+from services.cli.job_refusal import job_path, refusals
 from services.cli.output import print_json, print_pairs
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -63,10 +63,8 @@ def priority(
 def _control(job_id: str, control: str, reason: str, json: bool, **options: int) -> None:
     with http_address(CliSettings()) as address, Edge(address) as edge:
         body = {"requester": "neuroweaver-cli", "reason": reason, **options}
-        try:
+        with refusals(json):
             job = edge.post(JobView, f"{job_path(job_id)}/{control}", body)
-        except RequestRefused as refusal:
-            refused(refusal, json)
     if json:
         print_json(job)
     else:

@@ -1,7 +1,7 @@
 """Ends a command about a job with the service's reasons, and names the route of a job."""
 
-from collections.abc import Iterable
-from typing import NoReturn
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 import typer
@@ -17,17 +17,21 @@ def job_path(job_id: str) -> str:
     return f"/training/{quote(job_id, safe='')}"
 
 
-def refused(refusal: RequestRefused, json: bool) -> NoReturn:
-    """End the command with the service's reasons, one on each line."""
-    reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
-    if json:
-        print_json(dict(refusal.problem))
-    elif reasons:
-        err.print(str(refusal.problem.get("title", "Refused")), markup=False)
-        print_reasons(reasons)
-    else:
-        raise refusal
-    raise typer.Exit(int(refusal.exit))
+@contextmanager
+def refusals(json: bool) -> Iterator[None]:
+    """End the command with the service's reasons, one on each line, if it refuses a request inside the block."""
+    try:
+        yield
+    except RequestRefused as refusal:
+        reasons = [Reason.model_validate(reason) for reason in refusal.problem.get("reasons", ())]
+        if json:
+            print_json(dict(refusal.problem))
+        elif reasons:
+            err.print(str(refusal.problem.get("title", "Refused")), markup=False)
+            print_reasons(reasons)
+        else:
+            raise
+        raise typer.Exit(int(refusal.exit)) from None
 
 
 def print_reasons(reasons: Iterable[Reason]) -> None:

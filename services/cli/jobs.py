@@ -12,14 +12,14 @@ from schemas.results import REPORT
 from services.chassis.executor.folders import folder_name
 from services.cli import job_controls
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
 from services.cli.job_check import examine_only
 from services.cli.job_file import NoRequest, read_request
 from services.cli.job_logs import JobLogs
 from services.cli.job_refusal import job_path as _path
 from services.cli.job_refusal import print_reasons as _print_reasons
-from services.cli.job_refusal import refused as _refused
+from services.cli.job_refusal import refusals
 from services.cli.job_text import moment_text, print_job
 from services.cli.job_watch import wait_until_read, watch_job
 from services.cli.log_screen import LogScreen
@@ -62,10 +62,8 @@ def submit(
         examine_only(request, json)
         return
     with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
+        with refusals(json):
             job = edge.post(JobView, "/training/start", request)
-        except RequestRefused as refusal:
-            _refused(refusal, json)
         if job.status in ENDED:  # a job that was started just now cannot have ended
             say(f"job {job.job_id} was requested before with the same content and is {job.status}: nothing was started")
             say(job.failure.remedy if job.failure else "to run it again, give it another job_id, or leave job_id out")

@@ -8,10 +8,10 @@ import typer
 from schemas.gates import AliasPolicy, Gate
 from services.cli.aliases import Alias, By, Json, ModelName, Sequence, Why, alias_path, if_match, who
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
 from services.cli.job_file import NoRequest, read_object
-from services.cli.job_refusal import refused
+from services.cli.job_refusal import refusals
 from services.cli.output import print_json, print_pairs, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
@@ -48,17 +48,14 @@ def policy(
     if clear and (file is not None or approval is not None):
         stop_with(Exit.USAGE, "--clear removes the rules, so neither a file with rules nor --approval goes with it")
     path, headers = f"{alias_path(name, alias)}/policy", if_match(sequence)
-    with http_address(CliSettings()) as address, Edge(address) as edge:
-        try:
-            if clear:
-                view = edge.delete(PolicyView, path, headers, by=who(by), reason=reason)
-            elif file is None and approval is None:
-                view = edge.get(PolicyView, path)
-            else:
-                rules = _read(file) if file is not None else None
-                view = _set(edge, path, rules, headers, {"by": who(by), "reason": reason}, approval)
-        except RequestRefused as refusal:
-            refused(refusal, json)
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        if clear:
+            view = edge.delete(PolicyView, path, headers, by=who(by), reason=reason)
+        elif file is None and approval is None:
+            view = edge.get(PolicyView, path)
+        else:
+            rules = _read(file) if file is not None else None
+            view = _set(edge, path, rules, headers, {"by": who(by), "reason": reason}, approval)
     if json:
         print_json(view)
     else:

@@ -8,9 +8,9 @@ from pydantic import Field
 
 from schemas.base import Frozen, Name
 from services.cli.commands import Commands
-from services.cli.edge import Edge, RequestRefused
+from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
-from services.cli.job_refusal import job_path, refused
+from services.cli.job_refusal import job_path, refusals
 from services.cli.job_screen import screen
 from services.cli.job_watch import followed, wait_until_read
 from services.cli.output import err, print_json, print_line, print_table, say
@@ -53,10 +53,8 @@ def reproduce(
     with http_address(settings) as address, Edge(address) as edge:
         first = version_of(edge, version)
         request = _again(edge, first, register_as or f"{first.name}-reproduced"[:_NAME_AT_MOST])
-        try:
+        with refusals(json):
             started = edge.post(JobView, "/training/start", request)
-        except RequestRefused as refusal:
-            refused(refusal, json)
         say(f"job {started.job_id} runs what made {first.id}")
         job = followed(edge, wait_until_read(edge, started.job_id), screen(err, json=False))
         if job.status != "completed" or job.model is None:

@@ -7,11 +7,10 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from schemas.base import Frozen
 from schemas.progress import StepProgressed
-from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.paging import Listing, Page, PageAsked
 from services.chassis.serving.reads import Reads
-from services.chassis.serving.web.parameters import Cursor, Text
+from services.chassis.serving.web.parameters import Text
 from services.orchestrator import statements
 from services.orchestrator.domain.state import JobState, Status
 
@@ -75,16 +74,12 @@ def progress_rows(rows: Iterable[tuple[datetime, str]]) -> list[ProgressRow]:
     return [ProgressRow(at, StepProgressed.model_validate_json(data)) for at, data in rows]
 
 
-class JobsAsked(Frozen):
+class JobsAsked(PageAsked):
     """The query of a list of jobs; a filter that is None does not filter."""
 
     status: Status | None = Field(default=None, description="Only jobs of this status.")
     requester: Text | None = Field(default=None, description="Only jobs of this requester.")
     model: Text | None = Field(default=None, description="Only jobs for this model.")
-    limit: int = Field(default=50, ge=1, le=200, description="The most jobs on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
-    )
 
     @property
     def filters(self) -> dict[str, str | None]:

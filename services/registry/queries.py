@@ -7,12 +7,12 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
-from schemas.base import NAME_PATTERN, Frozen, Name
+from schemas.base import NAME_PATTERN, Name
 from services.chassis.kernel.aggregate import Ref
-from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.paging import Listing, Page, PageAsked
 from services.chassis.serving.problem import Problem
 from services.chassis.serving.reads import Reads
-from services.chassis.serving.web.parameters import Cursor, LongText, Text
+from services.chassis.serving.web.parameters import LongText, Text
 from services.registry import statements
 from services.registry.domain.state import REGISTRATION, ModelState
 from services.registry.search.grammar import search_of
@@ -56,7 +56,7 @@ class ModelRow:
     """The newest moves of its aliases as JSON, where they were asked for."""
 
 
-class VersionsAsked(Frozen):
+class VersionsAsked(PageAsked):
     """The query of a list of versions; a filter that is None does not filter."""
 
     name: Name | None = Field(default=None, description="Only versions of this model.")
@@ -76,10 +76,6 @@ class VersionsAsked(Frozen):
         description="Only versions that meet this condition, as in `metrics.exact_match >= 0.9 AND NOT alias = 'production'`; "
         "docs/how-to/find-versions.md has the grammar. A page may then be shorter than `limit`, even empty, where `next` leads on.",
     )
-    limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
-    )
 
     @property
     def filters(self) -> dict[str, str | None]:
@@ -88,37 +84,25 @@ class VersionsAsked(Frozen):
         return {name: getattr(self, name) for name in names}
 
 
-class MovesAsked(Frozen):
+class MovesAsked(PageAsked):
     """The query of a list of moves."""
 
     alias: Name | None = Field(default=None, description="Only moves of this alias.")
-    limit: int = Field(default=50, ge=1, le=200, description="The most moves on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
-    )
 
 
-class ChecksAsked(Frozen):
+class ChecksAsked(PageAsked):
     """The query of a list of checks of gates."""
 
     alias: Name | None = Field(default=None, description="Only checks for this alias.")
     version: Name | None = Field(default=None, description="Only checks of this version.")
-    limit: int = Field(default=50, ge=1, le=200, description="The most checks on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
-    )
 
 
-class RequestsAsked(Frozen):
+class RequestsAsked(PageAsked):
     """The query of a list of requests of promotions."""
 
     alias: Name | None = Field(default=None, description="Only requests for this alias.")
     status: Literal["waiting", "approved", "declined", "superseded"] | None = Field(
         default=None, description="Only requests of which this became."
-    )
-    limit: int = Field(default=50, ge=1, le=200, description="The most requests on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
     )
 
 

@@ -12,13 +12,25 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from schemas.base import in_calendar, storable
+from pydantic import Field
+
+from schemas.base import Frozen, in_calendar, storable
 from schemas.reasons import Reason, shown
 from services.chassis.serving import statements
 from services.chassis.serving.problem import Problem
 from services.chassis.serving.reads import Reads
+from services.chassis.serving.web.parameters import Cursor
 
 _TEXT = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class PageAsked(Frozen):
+    """The part of the query of every list that says which page."""
+
+    limit: int = Field(default=50, ge=1, le=200, description="The most items on a page.")
+    cursor: Cursor | None = Field(
+        default=None, description="`next` of the previous page, which must have the same filters."
+    )
 
 
 class Page(NamedTuple):

@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 from pydantic import Field
 
-from schemas.base import Frozen, Name
+from schemas.base import Name
 from schemas.datasets import DatasetRegistered
-from services.chassis.serving.paging import Listing, Page
+from services.chassis.serving.paging import Listing, Page, PageAsked
 from services.chassis.serving.reads import Reads
-from services.chassis.serving.web.parameters import Cursor, LongText, Text
+from services.chassis.serving.web.parameters import LongText, Text
 from services.registry.datasets import statements
 
 _LISTING = Listing("item", "dataset", "registered_at", "key", statements.FILTERS)
@@ -29,29 +29,18 @@ class StoredDataset(NamedTuple):
         return DatasetRegistered.model_validate_json(self.registered)
 
 
-class DatasetsAsked(Frozen):
+class DatasetsAsked(PageAsked):
     """The query of a list of data sets; a filter that is None does not filter."""
 
     name: Name | None = Field(default=None, description="Only versions of the data set with this name.")
     licence: Text | None = Field(default=None, description="Only data sets with this licence.")
     job_id: Text | None = Field(default=None, description="Only data sets that this job registered.")
     registered_by: LongText | None = Field(default=None, description="Only data sets of jobs of this requester.")
-    limit: int = Field(default=50, ge=1, le=200, description="The most data sets on a page.")
-    cursor: Cursor | None = Field(
-        default=None, description="`next` of the previous page, which must have the same filters."
-    )
 
     @property
     def filters(self) -> dict[str, str | None]:
         """The filters that a cursor of this list is bound to."""
         return {name: getattr(self, name) for name in statements.FILTERS}
-
-
-class MadeFromAsked(Frozen):
-    """The query of a list of the versions made from a data set."""
-
-    limit: int = Field(default=50, ge=1, le=200, description="The most versions on a page.")
-    cursor: Cursor | None = Field(default=None, description="`next` of the previous page of the same data set.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +64,7 @@ class DatasetQueries:
         """Return one page of data sets, newest first. Raises a 422 Problem for a cursor of another list."""
         return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor)
 
-    async def made_from(self, name: str, sha256: str | None, asked: MadeFromAsked) -> Page:
+    async def made_from(self, name: str, sha256: str | None, asked: PageAsked) -> Page:
         """Return one page of the versions made from the rows of one version of a data set, or of all where `sha256` is None."""
         filters = {"name": name} if sha256 is None else {"sha256": sha256}
         return await _MADE_FROM.page(self.reads, filters, asked.limit, asked.cursor)

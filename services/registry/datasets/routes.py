@@ -7,12 +7,13 @@ from pydantic import AfterValidator
 
 from schemas.datasets import PREFIX_AT_LEAST
 from schemas.reasons import first_of
+from services.chassis.serving.paging import PageAsked
 from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.web.parameters import no_folder
 from services.chassis.serving.web.query import parse_query, query_parameters
 from services.chassis.serving.web.response_cache import ResponseCache, page_answer, size_of
-from services.registry.datasets.queries import DatasetQueries, DatasetsAsked, MadeFromAsked, StoredDataset
+from services.registry.datasets.queries import DatasetQueries, DatasetsAsked, StoredDataset
 from services.registry.datasets.views import DatasetPage, DatasetView, stored_dataset
 from services.registry.views import VersionPage
 
@@ -31,7 +32,7 @@ def datasets_router(runtime: Runtime) -> APIRouter:
     """All routes under `/datasets`."""
     api = APIRouter(prefix="/datasets", tags=["datasets"])
     datasets, answers = DatasetQueries(runtime.reads), ResponseCache()
-    newest, newest_made = DatasetsAsked(), MadeFromAsked()
+    newest, newest_made = DatasetsAsked(), PageAsked()
 
     async def dataset(dataset_id: str) -> StoredDataset:
         name, _, digest = dataset_id.partition("@")
@@ -66,7 +67,7 @@ def datasets_router(runtime: Runtime) -> APIRouter:
         "/{dataset_id}/versions",
         summary="List the versions of models that were made from a data set, the newest first",
         response_model=VersionPage,
-        openapi_extra=query_parameters(MadeFromAsked),
+        openapi_extra=query_parameters(PageAsked),
         responses=problems(404, 422),
     )
     async def made_from(dataset_id: DatasetId, request: Request) -> Response:

@@ -55,7 +55,7 @@ async def test_a_parameter_that_a_route_does_not_know_is_refused_and_the_known_a
     said = problem(await ask("GET", f"{path.replace('{', '').replace('}', '')}?stauts=failed"), 422)
     assert said["reasons"][0]["field"] == "query.stauts"
     if path == "/training":
-        assert said["reasons"][0]["remedy"] == "did you mean status? known are status, requester, model, limit, cursor"
+        assert said["reasons"][0]["remedy"] == "did you mean status? known are limit, cursor, status, requester, model"
 
 
 @pytest.mark.parametrize(
