@@ -20,7 +20,7 @@ class ModelChanged(EventData):
     """A model or one of its deployments changed; this is how they are now. Of two records the one with the higher numbers is newer."""
 
     model: str = Field(description="Name of the model; also the record's key.")
-    version: str | None = Field(description="Its highest version; null: it has none.")
+    version: str | None = Field(description="Its highest version that is not deleted; null: it has none.")
     aliases: dict[str, str] = Field(description="Version by alias.")
     deployments: tuple[Deployed, ...] = Field(description="Its deployments that somebody wants, by name.")
     sequence: int = Field(description="Number of the model's latest event on `neuroweaver.models`.")

@@ -8,6 +8,7 @@ from schemas.gates import AliasPolicy, GateVerdict
 from schemas.jobs import StepResult
 from schemas.reasons import Reason
 from schemas.results import MODEL
+from schemas.versions import STATE_WORDS
 
 
 class Imported(Frozen):
@@ -102,19 +103,29 @@ _SUPERSEDES = "Id of the request that waited for approval for this alias and wai
 
 
 class VersionStateChanged(EventData):
-    """Somebody changed the state of a version; the version itself never changes, and its files stay."""
+    """Somebody changed the state of a version; the version itself never changes. Its files stay until VersionFilesRemoved."""
 
     model: str = Field(description="Name of the model; also the record's key.")
     version: str = Field(description="The version.")
     job_id: str = Field(description="The job that made the version.")
     step: str = Field(description="The register step of the job.")
-    state: str = Field(
-        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
-        "it, and no job starts from it or is judged by it."
-    )
+    state: str = Field(description=STATE_WORDS)
     previous: str = Field(description="The state before.")
     by: str = Field(description="Who changed it.")
     reason: str = Field(description="Why.")
+
+
+class VersionFilesRemoved(EventData):
+    """The files of a deleted version are about to be removed from the artifact store, so it cannot be restored any more.
+
+    What the log says of it stays, and so does its number.
+    """
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    version: str = Field(description="The version.")
+    job_id: str = Field(description="The job that made the version.")
+    step: str = Field(description="The register step of the job.")
+    artifact: ArtifactRef = Field(description="The files.")
 
 
 class AliasMoved(EventData):

@@ -44,6 +44,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionFilesRemoved,
     VersionStateChanged,
 )
 from schemas.progress import StepProgressed
@@ -90,7 +91,7 @@ PROGRESS = Topic(
 MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
-     PromotionRequested, PromotionDeclined, VersionStateChanged,
+     PromotionRequested, PromotionDeclined, VersionStateChanged, VersionFilesRemoved,
      DeploymentRequested, DeploymentAdvanced, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",

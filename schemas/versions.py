@@ -7,8 +7,15 @@ from schemas.base import NAME_PATTERN
 
 _NAME = re.compile(NAME_PATTERN)
 
-LIVE, DEPRECATED, ARCHIVED = "live", "deprecated", "archived"
+LIVE, DEPRECATED, ARCHIVED, DELETED = "live", "deprecated", "archived", "deleted"
 """The states of a version."""
+OUT_OF_USE = (ARCHIVED, DELETED)
+"""The states in which nothing may use a version."""
+STATE_WORDS = (
+    "live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves it, and no job "
+    "starts from it or is judged by it; deleted: like archived, nothing continues from it, and its files are removed later."
+)
+"""What each state means, for people."""
 
 
 class VersionReference(NamedTuple):

@@ -16,7 +16,7 @@ from sqlalchemy.engine import make_url
 
 from schemas.artifacts import ArtifactRef
 from schemas.envelope import Event, encode
-from schemas.jobs import StepCompleted, StepRequested, StepResult
+from schemas.jobs import JobCancelled, StepCompleted, StepRequested, StepResult
 from schemas.ledger import RowsUsed
 from schemas.lines import Message, Prediction
 from schemas.row_index import FILE, IndexedRow, write_row_index
@@ -233,8 +233,8 @@ class Registry:
         write_row_index(named, folder / FILE)
         return self.store.put(folder)
 
-    async def ask(self, *steps: StepRequested | StepCompleted) -> None:
-        """Publish a StepRequested as the orchestrator does, or what another executor completed."""
+    async def ask(self, *steps: StepRequested | StepCompleted | JobCancelled) -> None:
+        """Publish a StepRequested or the end of a job as the orchestrator does, or what another executor completed."""
         producer = make_producer(self.settings.cluster, "orchestrator")
         await producer.start()
         for step in steps:

@@ -54,6 +54,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionFilesRemoved,
     VersionStateChanged,
 )
 from schemas.progress import StepProgressed
@@ -244,6 +245,11 @@ def _history() -> Iterator[_Example]:
     yield _Example(REGISTRY, f"{told.dataset}@{told.sha256}", 1, told)
     changed = {**about, "state": DEPRECATED, "previous": LIVE, "reason": "1.1.0 is better."}
     yield _Example(REGISTRY, MODEL, 11, VersionStateChanged.model_validate(changed))
+    removed = {
+        **about,
+        "artifact": ArtifactRef(uri="s3://neuroweaver/artifacts/9b/" + "9b" * 32, sha256="9b" * 32, size=3_145_728),
+    }
+    yield _Example(REGISTRY, MODEL, 12, VersionFilesRemoved.model_validate(removed))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

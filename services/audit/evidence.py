@@ -15,6 +15,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionFilesRemoved,
     VersionStateChanged,
 )
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
@@ -73,7 +74,13 @@ def _version_of(event: Event) -> tuple[str, str] | None:
     match event.data:
         case ModelRegistered() | AliasMoved() | AliasRefused() | GatesChecked() as data:
             return data.model, data.version
-        case PromotionRequested() | PromotionDeclined() | VersionDescribed() | VersionStateChanged() as later:
+        case (
+            PromotionRequested()
+            | PromotionDeclined()
+            | VersionDescribed()
+            | VersionStateChanged()
+            | VersionFilesRemoved() as later
+        ):
             return later.model, later.version
         case AliasRemoved() as removed:
             return removed.model, removed.previous

@@ -50,6 +50,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionFilesRemoved,
     VersionStateChanged,
 )
 from schemas.progress import StepProgressed
@@ -186,6 +187,8 @@ def sentence(data: EventData, source: str) -> str:
             return f"{retired.deployment} is retired, by {retired.by}{_why(retired.reason)}"
         case VersionStateChanged() as changed:
             return f"{changed.model}@{changed.version} is {changed.state}, and was {changed.previous}{_by(changed)}"
+        case VersionFilesRemoved() as without:
+            return f"{without.model}@{without.version} has no files any more: it was deleted"
         case ModelChanged() as now:
             served = "".join(f", {one.name} serves {one.version or 'nothing'}" for one in now.deployments)
             return f"{now.model} has the version {now.version} and {len(now.aliases)} aliases now{served}"

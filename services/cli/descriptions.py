@@ -58,14 +58,23 @@ def change_state(
     json: Json = False,
 ) -> None:
     """Deprecate or archive a version, or make it live again. Exit code 1 when it is still used, 4 when it does not exist."""
+    print_state(put_state(version, state, reason, by, json), json)
+
+
+def put_state(version: str, state: str, reason: str, by: str | None, json: bool) -> VersionView:
+    """Change the state of a version; ends the command where that is refused."""
     numbered(version)
     body = {"state": state, "by": who(by), "reason": reason}
     with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
-        view = edge.put(VersionView, f"{model_path(version)}/state", body)
+        return edge.put(VersionView, f"{model_path(version)}/state", body)
+
+
+def print_state(version: VersionView, json: bool) -> None:
+    """Print the state of a version."""
     if json:
-        print_json(view)
+        print_json(version)
     else:
-        print_pairs((("model", view.id), ("state", state_line(view))))
+        print_pairs((("model", version.id), ("state", state_line(version))))
 
 
 def state_line(version: VersionView) -> str:

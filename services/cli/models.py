@@ -3,12 +3,12 @@
 import shutil
 import uuid
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from services.chassis.reports.metric_text import metric_texts, metrics_line
-from services.cli import aliases, approvals, comparing, descriptions, exporting, importing, policies, reproducing
+from services.cli import aliases, approvals, comparing, deleting, descriptions, exporting, importing, policies, reproducing
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -17,6 +17,7 @@ from services.cli.output import print_json, print_pairs, print_table, print_text
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.cli.versions import files_of, version_of
+from services.registry.queries import VersionState
 from services.registry.views import VersionPage, VersionSummary, VersionView
 
 app = Commands()
@@ -25,6 +26,7 @@ app.add_typer(approvals.app)
 app.add_typer(comparing.app)
 app.add_typer(policies.app)
 app.add_typer(descriptions.app)
+app.add_typer(deleting.app)
 app.add_typer(reproducing.app)
 app.add_typer(importing.app)
 app.add_typer(exporting.app)
@@ -44,7 +46,10 @@ def list_models(
         str | None, typer.Option(help="Only versions whose training started from this one, NAME@VERSION.")
     ] = None,
     state: Annotated[
-        Literal["live", "deprecated", "archived"] | None, typer.Option(help="Only versions in this state.")
+        VersionState | None,
+        typer.Option(
+            help="Only versions in this state. Deleted ones are listed only where this or --filter asks for a state."
+        ),
     ] = None,
     where: Annotated[
         str | None,
@@ -178,6 +183,7 @@ def _print_version(version: VersionView) -> None:
             ("tags", descriptions.tags_line(version.tags)),
             ("registered", f"{version.registered_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("artifact", version.artifact.uri),
+            ("files removed", version.files_removed_at and f"{version.files_removed_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("sha256", version.artifact.sha256),
             ("bytes", f"{version.artifact.size:,}"),
             ("kind", version.kind),

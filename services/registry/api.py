@@ -26,7 +26,7 @@ from services.registry.queries import (
     StoredVersion,
     VersionsAsked,
 )
-from services.registry.version_states import change_version_state
+from services.registry.version_states import StateChanges
 from services.registry.views import (
     DescriptionAsked,
     MovePage,
@@ -56,6 +56,7 @@ def router(runtime: Runtime) -> APIRouter:
     """All routes under `/models`."""
     api = APIRouter(prefix="/models", tags=["models"])
     models, answers = ModelQueries(runtime.reads), ResponseCache()
+    states = StateChanges(runtime, models)
     newest, newest_moves, newest_checks, newest_requests = VersionsAsked(), MovesAsked(), ChecksAsked(), RequestsAsked()
 
     async def model(name: str) -> ModelRow:
@@ -100,15 +101,18 @@ def router(runtime: Runtime) -> APIRouter:
         return stored_version(await version(known.id))
 
     @api.put(
-        "/{model_id}/state", summary="Deprecate or archive a version, or make it live", responses=problems(404, 409, 422)
+        "/{model_id}/state",
+        summary="Deprecate, archive or delete a version, or make it live again",
+        responses=problems(404, 409, 422),
     )
     async def put_in_state(model_id: OneVersion, asked: StateAsked) -> VersionView:
-        """Announces it as VersionStateChanged if it is new. What is still used is not archived: the refusal names each use.
+        """Announces it as VersionStateChanged if it is new. What is still used is neither archived nor deleted: the refusal names each use.
 
-        A version that is archived keeps its files, and can become live again.
+        An archived version keeps its files and can become live again. A deleted one is in no list unless it is asked for; it can become
+        live again until the retention policy has removed its files. Its number stays taken.
         """
         known = stored_version(await version(model_id))
-        await change_version_state(runtime, models, known.id, known.lineage, asked)
+        await states.put(known.id, known.lineage, asked)
         return stored_version(await version(known.id))
 
     @api.get(

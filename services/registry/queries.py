@@ -8,6 +8,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 
 from schemas.base import NAME_PATTERN, Name
+from schemas.versions import DELETED
 from services.chassis.kernel.aggregate import Ref
 from services.chassis.serving.paging import Listing, Page, PageAsked
 from services.chassis.serving.problem import Problem
@@ -15,10 +16,11 @@ from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import LongText, Text
 from services.registry import statements
 from services.registry.domain.state import REGISTRATION, ModelState
-from services.registry.search.grammar import search_of
+from services.registry.search.grammar import names_column, search_of
 from services.registry.search.tokens import FilterFault
 
-_LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, statements.FILTERS)
+_FILTERS = {**statements.FILTERS, "without": statements.NOT_IN_STATE}
+_LISTING = Listing(statements.ITEM, statements.ROWS, statements.TIME, statements.KEY, _FILTERS)
 _MOVES = Listing("item", "alias_move", "moved_at", "key", statements.MOVE_FILTERS)
 _CHECKS = Listing("item", "gate_check", "checked_at", "key", statements.CHECK_FILTERS)
 _REQUESTS = Listing("item", "promotion_request", "requested_at", "key", statements.REQUEST_FILTERS)
@@ -27,6 +29,9 @@ MODEL_ID = r"^[A-Za-z0-9._-]{1,128}(@[A-Za-z0-9._-]{1,128})?$"
 """Pattern of `name`, `name@version` and `name@alias`."""
 ONE_VERSION = r"^[A-Za-z0-9._-]{1,128}@[A-Za-z0-9._-]{1,128}$"
 """Pattern of `name@version` and `name@alias`."""
+
+VersionState = Literal["live", "deprecated", "archived", "deleted"]
+"""The states of `schemas.versions`, for requests."""
 
 VersionId = Annotated[str, Field(pattern=rf"^{NAME_PATTERN.strip('^$')}@[0-9]+\.[0-9]+\.[0-9]+$", max_length=256)]
 """Id of a version; aliases move, so none of them is recorded."""
@@ -44,6 +49,7 @@ class StoredVersion(NamedTuple):
     """As JSON."""
     state: str | None = None
     state_reason: str | None = None
+    files_removed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +74,9 @@ class VersionsAsked(PageAsked):
     started_from: VersionId | None = Field(
         default=None, description="Only versions whose training started from this one, `name@version`; an alias names none."
     )
-    state: Literal["live", "deprecated", "archived"] | None = Field(
-        default=None, description="Only versions in this state."
+    state: VersionState | None = Field(
+        default=None,
+        description="Only versions in this state. Deleted ones are listed only where this or `filter` asks for a state.",
     )
     filter: LongText | None = Field(
         default=None,
@@ -81,7 +88,11 @@ class VersionsAsked(PageAsked):
     def filters(self) -> dict[str, str | None]:
         """The filters that a cursor of this list is bound to."""
         names = (*statements.FILTERS, *(("filter",) if self.filter else ()))
-        return {name: getattr(self, name) for name in names}
+        return {**{name: getattr(self, name) for name in names}, "without": None if self._asks_for_a_state else DELETED}
+
+    @property
+    def _asks_for_a_state(self) -> bool:
+        return self.state is not None or (self.filter is not None and names_column(self.filter, "state"))
 
 
 class MovesAsked(PageAsked):
@@ -129,9 +140,10 @@ class ModelQueries:
         row = await self.reads.row(statements.REGISTRATION_OF, name, version)
         return Ref(REGISTRATION, row[0]) if row else None
 
-    async def used_by(self, version_id: str, most: int) -> list[str]:
-        """Return what uses a version: versions that continue from it, open steps and deployments, at most `most`."""
-        return [row[0] for row in await self.reads.rows(statements.USED_BY, version_id, most)]
+    async def used_by(self, version_id: str, without: Sequence[str], most: int) -> list[str]:
+        """Return what uses a version, at most `most`: jobs, open steps, deployments, and versions that continue from it and are in none of
+        the states `without`."""
+        return [row[0] for row in await self.reads.rows(statements.USED_BY, version_id, most, list(without))]
 
     async def version(self, name: str, wanted: str) -> StoredVersion | None:
         """Return the version of a model that `wanted` names, as a version or an alias; the highest version if it is empty.
@@ -154,9 +166,10 @@ class ModelQueries:
         another list."""
         try:
             search = search_of(asked.filter) if asked.filter else None
+            filters = asked.filters
         except FilterFault as fault:
             raise Problem.of(422, "The filter cannot be read", [fault.reason]) from fault
-        return await _LISTING.page(self.reads, asked.filters, asked.limit, asked.cursor, search)
+        return await _LISTING.page(self.reads, filters, asked.limit, asked.cursor, search)
 
     async def moves(self, name: str, asked: MovesAsked) -> Page:
         """Return one page of the moves of a model's aliases. Raises a 422 Problem for a cursor of another list."""

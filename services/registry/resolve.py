@@ -25,7 +25,7 @@ from schemas.results import (
     VERSION_DEPRECATED,
 )
 from schemas.steps import ResolveSettings
-from schemas.versions import ARCHIVED, DEPRECATED, version_reference
+from schemas.versions import DEPRECATED, OUT_OF_USE, version_reference
 from services.chassis.executor.folders import cache_of
 from services.chassis.executor.runner import Completed, Failed, Outcome, Work, WorkContext
 from services.chassis.process.logging import get_logger
@@ -108,13 +108,13 @@ class Resolver:
         return Completed(StepResult(outputs=found.artifacts, facts={**found.facts, **told}))
 
     async def _deprecated(self, version_id: str, asked: str) -> dict[str, str]:
-        """Return the fact that the version is deprecated, if it is. Raises Unresolved for one that is archived."""
+        """Return the fact that the version is deprecated, if it is. Raises Unresolved for one that is out of use."""
         name, _, number = version_id.partition("@")
         stored = await self._queries.version(name, number)
-        if stored is None or stored.state not in (DEPRECATED, ARCHIVED):
+        if stored is None or stored.state not in (DEPRECATED, *OUT_OF_USE):
             return {}
         why = f"{version_id} is {stored.state}: {stored.state_reason}"
-        if stored.state == ARCHIVED:
+        if stored.state in OUT_OF_USE:
             raise Unresolved(asked, why, "name another version, or make this one live again: neuroweaver models state")
         _log.warning("a job uses a deprecated version", version=version_id, reason=stored.state_reason)
         return {VERSION_DEPRECATED: why}

@@ -6,11 +6,18 @@ _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE k
 """Joins the model only to the versions of the response."""
 _FOUND = (
     f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES}, r.state ->> 'description', "
-    "CAST(r.tags AS text), r.version_state, r.state ->> 'state_reason' FROM registration r"
+    "CAST(r.tags AS text), r.version_state, r.state ->> 'state_reason', "
+    "CAST(r.state ->> 'files_removed_at' AS timestamptz) FROM registration r"
 )
 
-HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = (SELECT state ->> 'highest' FROM model WHERE key = $1)"""
-"""Reads the highest version of a model with its aliases; the model's row says which it is."""
+HIGHEST_OF = """coalesce(
+       (SELECT version FROM registration WHERE model = m.key AND version = m.state ->> 'highest' AND version_state IS DISTINCT FROM 'deleted'),
+       (SELECT version FROM registration WHERE model = m.key AND version_state IS DISTINCT FROM 'deleted'
+        ORDER BY CAST(string_to_array(version, '.') AS numeric[]) DESC LIMIT 1))"""
+"""The highest version of the model `m` that is not deleted: as a rule the one that its row names."""
+
+HIGHEST_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = (SELECT {HIGHEST_OF} FROM model m WHERE m.key = $1)"""
+"""Reads the highest version of a model that is not deleted, with its aliases."""
 
 NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
        (SELECT version FROM registration WHERE model = $1 AND version = $2),
@@ -18,9 +25,10 @@ NAMED_VERSION = f"""{_FOUND} WHERE r.model = $1 AND r.version = coalesce(
 """Reads the version of a model that $2 names, as a version or else as an alias."""
 
 RECENT_VERSIONS = (
-    f"{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL ORDER BY r.registered_at DESC, r.key DESC LIMIT $2"
+    f"{_FOUND} WHERE r.model = $1 AND r.registered_at IS NOT NULL AND r.version_state IS DISTINCT FROM 'deleted' "
+    "ORDER BY r.registered_at DESC, r.key DESC LIMIT $2"
 )
-"""Reads the newest $2 versions of a model with their aliases."""
+"""Reads the newest $2 versions of a model that are not deleted, with their aliases."""
 
 MODEL = "SELECT CAST(state AS text) FROM model WHERE key = $1"
 """Reads one model."""
@@ -40,15 +48,18 @@ _SERVED = """(state #>> '{wish,model}', state #>> '{wish,version}'), (state #>> 
                    (CASE WHEN CAST(state ->> 'warm_until' AS timestamptz) > clock_timestamp() THEN state #>> '{warm,model}' END,
                     state #>> '{warm,version}')"""
 USED_BY = f"""SELECT used_by FROM (
-       SELECT model || '@' || version FROM registration WHERE (started_from = $1 OR base_model = $1) AND version_state <> 'archived'
+       SELECT model || '@' || version FROM registration WHERE (started_from = $1 OR base_model = $1) AND version_state <> ALL (CAST($3 AS text[]))
        UNION ALL SELECT 'step ' || step || ' of job ' || job_id FROM attempt WHERE status IN ({_OPEN})
            AND (state #>> '{{requested,settings,base_model}}' = $1
                 OR jsonb_path_exists(state -> 'requested', '{_USES}', jsonb_build_object('id', CAST($1 AS text))))
+       UNION ALL SELECT 'job ' || job_id FROM attempt WHERE kind = 'resolve' AND status = 'completed'
+           AND jsonb_path_exists(state #> '{{result,facts}}', '$.* ? (@ == $id)', jsonb_build_object('id', CAST($1 AS text)))
+           AND NOT EXISTS (SELECT FROM job_end e WHERE e.key = job_id AND e.ended)
        UNION ALL SELECT 'deployment ' || key FROM deployment WHERE open AND EXISTS (
            SELECT FROM (VALUES {_SERVED}) AS served(model, version) WHERE model || '@' || version = $1))
        AS uses(used_by) ORDER BY used_by LIMIT $2"""
-"""Reads what uses the version with the id $1: versions that are not archived and continue from it, open steps, and deployments that
-serve it or may return to it; at most $2."""
+"""Reads what uses the version with the id $1: versions that continue from it and are in none of the states $3, open steps, jobs whose
+first step found it and that have not ended, and deployments that serve it or may return to it; at most $2."""
 
 MOVE_FILTERS = {"model": "model = {}", "alias": "alias = {}"}
 """The condition of each filter of the list of moves, with {} for the value."""
@@ -70,6 +81,8 @@ FILTERS = {
     "state": "r.version_state = {}",
 }
 """The condition of each filter of the list of versions, with {} for the value."""
+NOT_IN_STATE = "r.version_state IS DISTINCT FROM {}"
+"""The condition that hides the versions in a state."""
 _BESIDE = """',"purpose":', to_json(coalesce(r.purpose, 'answers')),
        ',"started_from":', coalesce(to_json(r.started_from), 'null'),
        ',"state":', to_json(coalesce(r.version_state, 'live')),

@@ -22,6 +22,7 @@ from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, object_of, text_of, time_of
 from services.registry.domain.datasets import DATA_SET
 from services.registry.domain.deployments.state import DEPLOYMENT
+from services.registry.domain.job_ends import JOB_END
 from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
 from services.registry.domain.uses import DATA_USE
@@ -65,7 +66,12 @@ registration = aggregate_table(
     ),
     Column("registered_at", DateTime(timezone=True)),
     Column("tags", JSONB, Computed("state -> 'tags'", persisted=True)),
-    Column("version_state", Text, Computed("state ->> 'state'", persisted=True), comment="live, deprecated or archived."),
+    Column(
+        "version_state",
+        Text,
+        Computed("state ->> 'state'", persisted=True),
+        comment="live, deprecated, archived or deleted.",
+    ),
     Column("metrics", JSONB, Computed("state -> 'registered' -> 'metrics'", persisted=True)),
     Column(
         "summary",
@@ -182,6 +188,8 @@ data_use = aggregate_table(
 )
 Index("data_use_job", data_use.c.job_id)
 Index("data_use_stored", data_use.c.stored, data_use.c.used_at.desc(), data_use.c.key.desc())
+
+job_end = aggregate_table(metadata, JOB_END, Column("ended", Boolean))
 
 deployment_traffic = Table(
     "deployment_traffic",

@@ -2,18 +2,18 @@
 
 import json
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import NAME_PATTERN, Frozen, Name, Storable, Strict
 from schemas.models import Lineage, ModelRegistered
-from schemas.versions import LIVE
+from schemas.versions import LIVE, STATE_WORDS
 from services.registry.domain.lineage import Artifact, is_evaluated
 from services.registry.domain.requests import Asked, Outcome, Waiting
 from services.registry.domain.state import AliasMove
-from services.registry.queries import ModelRow, StoredVersion
+from services.registry.queries import ModelRow, StoredVersion, VersionState
 
 
 class _Named(Frozen):
@@ -30,11 +30,7 @@ class _Named(Frozen):
         "writes none.",
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Value by name, as people set them.")
-    state: str = Field(
-        default=LIVE,
-        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
-        "it, and no job starts from it or is judged by it.",
-    )
+    state: str = Field(default=LIVE, description=STATE_WORDS)
 
 
 class VersionView(_Named):
@@ -42,6 +38,9 @@ class VersionView(_Named):
 
     description: str = Field(default="", description="What people say about the version.")
     state_reason: str = Field(default="", description="Why it is in its state; empty if that never changed.")
+    files_removed_at: datetime | None = Field(
+        default=None, description="When the files of a deleted version were removed; null: they are kept."
+    )
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
     evaluated: bool = Field(
@@ -85,7 +84,11 @@ def stored_version(stored: StoredVersion) -> VersionView:
     made = ModelRegistered.model_validate_json(stored.registered)
     view = VersionView.of(made, stored.registered_at, tuple(json.loads(stored.aliases)))
     told = {"description": stored.description or "", "tags": json.loads(stored.tags or "{}")}
-    state = {"state": stored.state or LIVE, "state_reason": stored.state_reason or ""}
+    state = {
+        "state": stored.state or LIVE,
+        "state_reason": stored.state_reason or "",
+        "files_removed_at": stored.files_removed_at,
+    }
     return view.model_copy(update={**told, **state})
 
 
@@ -242,9 +245,6 @@ class DescriptionAsked(Strict):
 class StateAsked(Strict):
     """The state in which a version is from now on."""
 
-    state: Literal["live", "deprecated", "archived"] = Field(
-        description="live; deprecated: still in use, and nothing new should use it; archived: no alias names it, no deployment serves "
-        "it, and no job starts from it or is judged by it."
-    )
+    state: VersionState = Field(description=STATE_WORDS)
     by: Annotated[Storable, Field(min_length=1, max_length=256, description="Who changes it.")] = "unknown"
     reason: Annotated[Why, Field(min_length=1)]

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.deployments import DeploymentRequested
 from schemas.models import ModelRegistered
 from schemas.results import PREDICTIONS
-from schemas.versions import ARCHIVED
+from schemas.versions import OUT_OF_USE
 from services.chassis.kernel.aggregate import Decision, Ref
 from services.chassis.kernel.transaction.commands import Command
 from services.chassis.serving.problem import Problem
@@ -164,8 +164,11 @@ class DeploymentCommands:
         if made.purpose != "answers":
             message = f"the versions of {model} are for {made.purpose}, and write no answers"
             raise DeploymentRefused("model", model, message, "deploy a version of a model that writes answers")
-        if found.state == ARCHIVED:
-            message, remedy = f"it is archived: {found.state_reason}", "deploy another version, or make this one live again"
+        if found.state in OUT_OF_USE:
+            message, remedy = (
+                f"it is {found.state}: {found.state_reason}",
+                "deploy another version, or make this one live again",
+            )
             raise DeploymentRefused("model", f"{model}@{made.version}", message, remedy)
         return made
 

@@ -31,6 +31,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
     VersionDescribed,
+    VersionFilesRemoved,
     VersionStateChanged,
 )
 from services.chassis.executor.attempts import ExecutorDomain
@@ -47,6 +48,7 @@ from services.registry.domain.datasets import (
 )
 from services.registry.domain.deployments.deciding import overdue
 from services.registry.domain.deployments.state import Deployments, DeploymentState, deployment_ref
+from services.registry.domain.job_ends import FACTS, JobEnds, JobEndState, after_end, end_ref
 from services.registry.domain.requests import ENDINGS, PromotionRequests, PromotionRequestState, followed, requests_of
 from services.registry.domain.state import (
     AliasMove,
@@ -84,8 +86,13 @@ OWN = (
     DeploymentRolledBack,
     DeploymentRetired,
     VersionStateChanged,
+    VersionFilesRemoved,
 )
 """Types of the events about models and deployments, which the registry numbers."""
+
+
+_OF_A_VERSION = (AliasRefused, GatesChecked, VersionDescribed, VersionStateChanged, VersionFilesRemoved)
+"""Types of events that change nothing of the model's own row."""
 
 
 class RegistryDomain(ExecutorDomain):
@@ -102,15 +109,18 @@ class RegistryDomain(ExecutorDomain):
             Datasets(),
             Deployments(),
             DataUses(),
+            JobEnds(),
         )
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
-        self.handles |= {event.type_name() for event in (*OWN, DatasetRegistered)}
+        self.handles |= {event.type_name() for event in (*OWN, *FACTS, DatasetRegistered)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         """Return a model, and the version, move, check or requests that the event is about; or a deployment; or the data set that a step
         stored. Of other events about models, deployments and data sets only the registry's own count."""
         if isinstance(event.data, StepCompleted):
             return (*super().touches(event), *_about_data(event.data))
+        if end := end_ref(event):
+            return (end,)
         if not isinstance(event.data, (*OWN, DatasetRegistered)):
             return super().touches(event)
         if event.source != self.source:
@@ -120,7 +130,7 @@ class RegistryDomain(ExecutorDomain):
                 return (dataset_ref(registered),)
             case ModelRegistered(model=model, lineage=lineage):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
-            case VersionDescribed() | VersionStateChanged() as told:
+            case VersionDescribed() | VersionStateChanged() | VersionFilesRemoved() as told:
                 return (model_ref(told.model), registration_ref(told.job_id, told.step))
             case AliasMoved() | AliasRemoved() as moved:
                 return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
@@ -144,6 +154,8 @@ class RegistryDomain(ExecutorDomain):
             return _dataset(state, event)
         if isinstance(state, DataUseState):
             return after_use(state, event, event.data) if isinstance(event.data, StepCompleted) else state
+        if isinstance(state, JobEndState):
+            return after_end(state, event)
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
                 changed: dict[str, Any] = {"registered": made, "registered_at": event.time}
@@ -156,7 +168,9 @@ class RegistryDomain(ExecutorDomain):
             case RegistrationState(), VersionDescribed() as told:
                 changed = {"description": told.description, "tags": told.tags}
             case RegistrationState(), VersionStateChanged() as told:
-                changed = {"state": told.state, "state_reason": told.reason}
+                changed = dict(state.put(told.state, told.reason, event.time))
+            case RegistrationState(), VersionFilesRemoved():
+                changed = {"files_removed_at": event.time}
             case ModelState(), AliasPolicySet() as rules:
                 changed = dict(state.ruled(rules, event.sequence or 0))
             case GateCheckState(), GatesChecked() as found:
@@ -169,7 +183,7 @@ class RegistryDomain(ExecutorDomain):
                 changed = followed(ref.key, event.data, event)
             case DeploymentState(), DeploymentChanged() as told_of:
                 changed = dict(state.after(told_of, event.time))
-            case ModelState(), AliasRefused() | GatesChecked() | VersionDescribed() | VersionStateChanged():
+            case ModelState(), _ if isinstance(event.data, _OF_A_VERSION):
                 changed = {}
             case _:
                 return super().evolve(ref, state, event, logged)

@@ -23,7 +23,7 @@ from schemas.models import (
     PromotionDeclined,
     PromotionRequested,
 )
-from schemas.versions import LIVE
+from schemas.versions import DELETED, LIVE
 from services.chassis.kernel.aggregate import AggregateType, Ref, State
 from services.registry.domain.requests import Waiting
 from services.registry.domain.versioning import Version, with_version
@@ -156,6 +156,12 @@ class RegistrationState(State):
     tags: dict[str, str] = Field(default_factory=dict)
     state: str = LIVE
     state_reason: str = ""
+    deleted_at: datetime | None = Field(default=None, description="When it was deleted; null: it is not.")
+    files_removed_at: datetime | None = Field(default=None, description="When its files were removed; null: they are kept.")
+
+    def put(self, state: str, reason: str, at: datetime) -> Mapping[str, Any]:
+        """Return the fields after the state of the version changed."""
+        return {"state": state, "state_reason": reason, "deleted_at": at if state == DELETED else None}
 
 
 class AliasMoveState(State):

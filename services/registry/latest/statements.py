@@ -2,10 +2,12 @@
 
 from sqlalchemy import text
 
+from services.registry.statements import HIGHEST_OF
+
 _SUM = "(SELECT coalesce(sum(d.sequence), 0) FROM deployment d WHERE d.model = m.key)"
 
 CHANGED = text(
-    f"""SELECT m.key, m.sequence, m.state ->> 'highest', CAST(m.state -> 'aliases' AS text), m.state ->> 'correlation_id', {_SUM},
+    f"""SELECT m.key, m.sequence, {HIGHEST_OF}, CAST(m.state -> 'aliases' AS text), m.state ->> 'correlation_id', {_SUM},
        coalesce((SELECT json_agg(json_build_object('name', d.key, 'version', d.state #>> '{{active,version}}',
            'sha256', d.state #>> '{{active,artifact,sha256}}', 'target', d.state #>> '{{target,version}}',
            'degraded', d.state #>> '{{trouble,reason}}' IS NOT NULL, 'sequence', d.sequence) ORDER BY d.key)

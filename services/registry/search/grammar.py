@@ -36,6 +36,11 @@ def search_of(text: str) -> Search:
     )
 
 
+def names_column(text: str, column: str) -> bool:
+    """Return whether a filter asks for a column by its name. Raises FilterFault."""
+    return any(token.kind == "name" and token.text == column for token in tokens(text))
+
+
 def condition_of(text: str) -> Condition:
     """Return the condition that a filter says. Raises FilterFault."""
     reading = _Reading(tokens(text))

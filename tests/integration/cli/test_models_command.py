@@ -305,6 +305,25 @@ async def test_a_version_is_deprecated_and_archived_by_command(registry: Registr
     assert (await models(registry, "state", name, "archived", "--reason", "r")).code == 2
 
 
+async def test_a_version_is_deleted_and_restored_by_command(registry: Registry) -> None:
+    await registered(registry, "job-1", "first")
+    await registered(registry, "job-2", "second")
+    name = registry.name("router")
+    used = await models(registry, "delete", f"{name}@1.0.1", "--reason", "r")
+    assert (used.code, "aliases.candidate" in used.err) == (1, True)
+    deleted = await models(registry, "delete", f"{name}@1.0.0", "--reason", "Wrong data.")
+    assert (deleted.code, "deleted: Wrong data." in deleted.out) == (1, False), deleted.out
+    assert (await models(registry, "unalias", name, "candidate")).code == 0
+    deleted = await models(registry, "delete", f"{name}@1.0.0", "--reason", "Wrong data.")
+    assert (deleted.code, "deleted: Wrong data." in deleted.out) == (0, True), deleted.err
+    assert [one["version"] for one in (await models(registry, "list", "--name", name, "--json")).json] == ["1.0.1"]
+    (listed,) = (await models(registry, "list", "--name", name, "--state", "deleted", "--json")).json
+    assert listed["version"] == "1.0.0"
+    restored = await models(registry, "restore", f"{name}@1.0.0", "--reason", "It is needed.")
+    assert (restored.code, "live: It is needed." in restored.out) == (0, True), restored.err
+    assert (await models(registry, "delete", name, "--reason", "r")).code == 2
+
+
 async def test_the_gates_of_the_how_to_wait_for_a_person_and_what_they_said_is_a_table(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from schemas.jobs import StepFailed, StepResult
+from schemas.jobs import JobCancelled, StepFailed, StepResult
 from schemas.models import VersionStateChanged
 from tests.registry import Registry
+from tests.toy import until
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +31,21 @@ async def registered(registry: Registry, job: str, model: str = "router", *, sta
     await registry.result(step)
 
 
-async def put(registry: Registry, version: str, state: str) -> httpx2.Response:
+async def put(registry: Registry, version: str, state: str, model: str = "router") -> httpx2.Response:
     body = {"state": state, "by": "ana", "reason": "It is old."}
-    return await registry.http.put(f"/models/{registry.name('router')}@{version}/state", json=body)
+    return await registry.http.put(f"/models/{registry.name(model)}@{version}/state", json=body)
+
+
+async def ended(registry: Registry, job: str, version: str) -> None:
+    """A job ends, and the registry knows: it is none of the uses of the version any more."""
+    await registry.ask(JobCancelled(job_id=registry.job(job), reason="It was only a test."))
+    probe = {"state": "archived", "reason": "It is free."}
+    path = f"/models/{registry.name('router')}@{version}/state"
+
+    async def free() -> bool:
+        return (await registry.http.put(path, json=probe)).status_code == 200
+
+    await until(free)
 
 
 async def test_a_version_is_archived_when_nothing_uses_it_and_lists_filters_and_the_log_show_its_state(
@@ -75,6 +88,9 @@ async def test_no_job_starts_from_what_is_archived_and_what_is_deprecated_is_tol
     await put(registry, "1.0.0", "deprecated")
     await registry.ask(step := registry.starting("next", reference))
     assert (await registry.result(step)).facts["version_deprecated"] == f"{reference} is deprecated: It is old."
+    running = await put(registry, "1.0.0", "archived")
+    assert [reason["value"] for reason in running.json()["reasons"]] == [f"'job {registry.job('next')}'"]
+    await ended(registry, "next", "1.0.0")
     await put(registry, "1.0.0", "archived")
     await registry.ask(step := registry.starting("late", reference))
     failed = (await registry.outcome(step)).data
@@ -109,3 +125,42 @@ async def test_a_state_that_is_none_or_of_no_version_is_refused(registry: Regist
     assert (await put(registry, "9.9.9", "archived")).status_code == 404
     whole = await registry.http.put(f"/models/{registry.name('router')}/state", json={"state": "archived", "reason": "r"})
     assert whole.status_code == 422
+
+
+async def test_a_deleted_version_is_hidden_refused_and_restored_and_its_number_stays_taken(registry: Registry) -> None:
+    await registered(registry, "job-1")
+    await registered(registry, "job-2")
+    name = registry.name("router")
+    await registered(registry, "job-3", "child", starting=f"{name}@1.0.1")
+    child = registry.name("child")
+    used = await put(registry, "1.0.1", "deleted")
+    assert (used.status_code, [one["value"] for one in used.json()["reasons"]]) == (409, [f"'{child}@1.0.0'"])
+    await put(registry, "1.0.0", "archived", "child")
+    assert (await put(registry, "1.0.1", "deleted")).status_code == 409
+    assert (await put(registry, "1.0.0", "deleted", "child")).status_code == 200
+    assert (await put(registry, "1.0.1", "deleted")).json()["state"] == "deleted"
+
+    async def listed(**asked: str) -> list[str]:
+        items = (await registry.http.get("/models", params={"name": name, **asked})).json()["items"]
+        return [item["version"] for item in items]
+
+    assert await listed() == ["1.0.0"]
+    assert await listed(state="deleted") == ["1.0.1"]
+    assert await listed(filter="state = 'deleted' OR state = 'live'") == ["1.0.1", "1.0.0"]
+    assert await listed(filter="version LIKE '1%'") == ["1.0.0"]
+    assert (await registry.http.get(f"/models/{name}")).json()["version"] == "1.0.0"
+    assert (await registry.http.get(f"/models/{name}@1.0.1")).json()["state_reason"] == "It is old."
+    assert (await registry.http.get(f"/models/{name}/recommendation")).json()["version"] == f"{name}@1.0.0"
+    refused = await registry.http.put(f"/models/{name}/aliases/production", json={"version": "1.0.1"})
+    assert (refused.status_code, "deleted: It is old." in refused.text) == (422, True)
+    await registry.ask(step := registry.starting("late", f"{name}@1.0.1"))
+    failed = (await registry.outcome(step)).data
+    assert isinstance(failed, StepFailed)
+    assert "is deleted: It is old." in failed.fault.reasons[0].message
+    orphan = await put(registry, "1.0.0", "live", "child")
+    assert (orphan.status_code, orphan.json()["reasons"][0]["value"]) == (409, f"'{name}@1.0.1'")
+    await registered(registry, "job-4")
+    assert await listed() == ["1.0.2", "1.0.0"]
+    assert (await put(registry, "1.0.1", "live")).json()["state"] == "live"
+    assert (await put(registry, "1.0.0", "live", "child")).status_code == 200
+    assert await registry.differences() == 0

@@ -121,6 +121,7 @@ LARGEST: dict[str, dict[str, Any]] = {
         "source": WORST * 166, "licence": WORST * 33, "layout": WORST * 666, "notes": WORST * 666, "registered_by": WORST * 85, **ABOUT,
     },
     "VersionStateChanged": {"model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "reason": WORST * 666},
+    "VersionFilesRemoved": {"model": NAME, "version": NAME, **ABOUT, "artifact": ARTIFACT},
     "VersionDescribed": {
         "model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "description": WORST * 666,
         "tags": {f"{'t' * 120}{number}": WORST * 85 for number in range(TAGS_AT_MOST)},

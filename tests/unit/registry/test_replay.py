@@ -13,11 +13,23 @@ from schemas.artifacts import ArtifactRef
 from schemas.deployments import Rollout
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
-from schemas.jobs import StepCancelled, StepCompleted, StepFailed, StepFault, StepRequested, StepResult, StepStarted
+from schemas.jobs import (
+    JobCancelled,
+    JobCompleted,
+    JobControlled,
+    JobFailed,
+    StepCancelled,
+    StepCompleted,
+    StepFailed,
+    StepFault,
+    StepRequested,
+    StepResult,
+    StepStarted,
+)
 from schemas.models import AliasMoved, AliasPolicySet, Lineage, ModelPromoted, ModelRegistered, PromotionRequested
 from schemas.steps import RegisterSettings
 from schemas.topics import DATASETS, JOBS, MODELS, TOPIC_OF
-from schemas.versions import ARCHIVED, DEPRECATED, LIVE
+from schemas.versions import ARCHIVED, DELETED, DEPRECATED, LIVE, OUT_OF_USE
 from services.chassis.executor.attempts import AttemptState, decision
 from services.chassis.kernel.aggregate import Ref, State
 from services.chassis.kernel.records import Logged
@@ -45,7 +57,7 @@ from services.registry.domain.promoting import Decided, Wish, approval, promotio
 from services.registry.domain.registering import VersionRefused, further_rows, register, rows_of
 from services.registry.domain.requests import APPROVED, DECLINED, SUPERSEDED, WAITING, PromotionRequestState
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
-from services.registry.domain.version_states import StillUsed, change_state
+from services.registry.domain.version_states import StateRefused, change_state, remove_files
 from tests.audit import record
 from tests.deployments import failing, serving, wish
 from tests.explored import examples
@@ -91,7 +103,7 @@ class World:
         turn = self.chance.choice(
             (
                 self.ask,
-                self.give_up,
+                self.chance.choice((self.give_up, self.end)),
                 self.relay,
                 self.relay,
                 self.consume,
@@ -103,7 +115,7 @@ class World:
                 self.prepare,
                 self.deploy,
                 self.deploy,
-                self.change_state,
+                self.chance.choice((self.change_state, self.change_state, self.remove)),
             )
         )
         turn()
@@ -292,17 +304,39 @@ class World:
         owner = model_ref(state.registered.model)
         model = self.rows[owner].state
         assert isinstance(model, ModelState)
-        with suppress(StillUsed):
-            wanted_state = self.chance.choice((LIVE, DEPRECATED, ARCHIVED))
+        with suppress(StateRefused):
+            wanted_state = self.chance.choice((LIVE, DEPRECATED, ARCHIVED, DELETED))
             changed = change_state(state, model, wanted_state, by="a person", reason="because", users=())
             if changed is not None:
                 unit = self.unit(owner, ref)
                 unit.apply(changed)
                 self.outbox += unit.emitted
 
+    def remove(self) -> None:
+        """Retention removes the files of a version that was deleted before now."""
+        made = [(ref, row.state) for ref, row in self.rows.items() if isinstance(row.state, RegistrationState)]
+        if deleted := [(ref, state) for ref, state in made if state.registered and state.deleted_at]:
+            ref, state = self.chance.choice(deleted)
+            assert state.registered is not None
+            unit = self.unit(model_ref(state.registered.model), ref)
+            if told := remove_files(state, unit.now):
+                unit.apply(told)
+                self.outbox += unit.emitted
+
+    def end(self) -> None:
+        """The orchestrator ends a job, or begins it again; its numbers have gaps here, as its other events are no subject."""
+        job = f"job-{self.chance.randrange(JOBS_IN_ALL)}"
+        failed = JobFailed(job_id=job, step="s", fault=StepFault(cause="user", message="m"))
+        retried = JobControlled(job_id=job, control="retry", request_id="r")
+        told = self.chance.choice(
+            (JobCompleted(job_id=job, model=None, version=None), failed, JobCancelled(job_id=job, reason="r"), retried)
+        )
+        number = next(self.seconds)
+        self.log[JOBS.name].append(an_event(told, seconds=number, sequence=number, subject=job))
+
     def archived(self) -> set[tuple[str, str]]:
         rows = (row.state for row in self.rows.values())
-        made = [row for row in rows if isinstance(row, RegistrationState) and row.state == ARCHIVED]
+        made = [row for row in rows if isinstance(row, RegistrationState) and row.state in OUT_OF_USE]
         return {(row.registered.model, row.registered.version) for row in made if row.registered}
 
     def wish(self, model: Ref, alias: str, version: str, change: Change) -> Wish:
@@ -427,6 +461,16 @@ def test_nothing_names_an_archived_version_nor_can_go_back_to_one_nor_waits_for_
 
 @settings(max_examples=examples(150))
 @given(st.integers(0, 2**32), st.integers(10, 120))
+def test_only_what_stays_deleted_loses_its_files(seed: int, steps: int) -> None:
+    world = World(random.Random(seed))
+    for _ in range(steps):
+        world.step()
+        rows = [row.state for row in world.rows.values() if isinstance(row.state, RegistrationState)]
+        assert all(row.state == DELETED for row in rows if row.files_removed_at)
+
+
+@settings(max_examples=examples(150))
+@given(st.integers(0, 2**32), st.integers(10, 120))
 def test_two_people_stand_behind_what_needed_approval_and_a_request_ends_once(seed: int, steps: int) -> None:
     world = World(random.Random(seed))
     for _ in range(steps):
@@ -463,7 +507,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
     seen, ended, archived = Counter[str](), set[str](), set[tuple[str, str]]()
     for seed in range(60):
         world = World(random.Random(seed))
-        for _ in range(220):
+        for _ in range(300):
             world.step()
         world.settle()
         seen.update(event.type for events in world.log.values() for event in events)
@@ -491,6 +535,7 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "PromotionRequested",
         "PromotionDeclined",
         "VersionStateChanged",
+        "VersionFilesRemoved",
     }
     deployments = {f"Deployment{what}" for what in ("Requested", "Advanced", "Ready", "Degraded", "RolledBack", "Retired")}
     assert wanted_types | moves | deployments <= set(seen)

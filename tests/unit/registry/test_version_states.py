@@ -1,5 +1,6 @@
 """Which state a version can have while others use it, and what its state lets others do."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ import pytest
 from schemas.models import PromotionRequested, VersionStateChanged
 from services.registry.domain.aliases import ChangeRefused, remove
 from services.registry.domain.state import RegistrationState
-from services.registry.domain.version_states import StillUsed, change_state
+from services.registry.domain.version_states import StateRefused, change_state, remove_files
 from tests.unit.registry.test_approving import Approved
 from tests.unit.registry.test_models import MODEL
 from tests.unit.registry.test_promoting import GOOD, Gated
@@ -19,15 +20,17 @@ def row_of(registry: Gated, version: str) -> RegistrationState:
     return next(row for row in made if row.registered and row.registered.version == version)
 
 
-def put(registry: Gated, version: str, state: str, users: tuple[str, ...] = (), reason: str = "It is old.") -> None:
-    made = change_state(row_of(registry, version), registry.model, state, by="ana", reason=reason, users=users)
+def put(
+    registry: Gated, version: str, state: str, users: tuple[str, ...] = (), reason: str = "It is old.", **more: Any
+) -> None:
+    made = change_state(row_of(registry, version), registry.model, state, by="ana", reason=reason, users=users, **more)
     if made:
         registry.events.append(registry.unit(MODEL).apply(made))
 
 
-def uses(registry: Gated, version: str, **how: Any) -> list[str]:
-    with pytest.raises(StillUsed) as refused:
-        put(registry, version, "archived", **how)
+def uses(registry: Gated, version: str, state: str = "archived", **how: Any) -> list[str]:
+    with pytest.raises(StateRefused) as refused:
+        put(registry, version, state, **how)
     return [reason.field for reason in refused.value.reasons]
 
 
@@ -116,3 +119,56 @@ def test_who_asks_for_a_deprecated_version_accepts_that_for_who_approves() -> No
     assert isinstance(asked, PromotionRequested)
     registry.approves(asked.request)
     assert (asked.accepts_deprecated, registry.production) == (True, version)
+
+
+def removed(registry: Gated, version: str) -> bool:
+    row = row_of(registry, version)
+    assert row.deleted_at is not None
+    told = remove_files(row, row.deleted_at + timedelta(seconds=1))
+    if told:
+        registry.events.append(registry.unit(MODEL).apply(told))
+    return told is not None
+
+
+def test_a_deleted_version_is_one_that_nothing_uses_and_can_be_restored_and_its_number_stays_taken() -> None:
+    registry = Gated()
+    first, second = registry.made(0.9, "candidate"), registry.made(0.9)
+    assert uses(registry, first, "deleted") == ["aliases.candidate"]
+    assert uses(registry, second, "deleted", users=("job 7",)) == ["used_by"]
+    put(registry, second, "deleted")
+    row = row_of(registry, second)
+    assert (row.state, row.deleted_at is not None) == ("deleted", True)
+    with pytest.raises(ChangeRefused, match="deleted: It is old"):
+        registry.promoted(second)
+    assert registry.made(0.9) not in (first, second)
+    put(registry, second, "live", reason="It is needed.")
+    assert (row_of(registry, second).state, row_of(registry, second).deleted_at) == ("live", None)
+    registry.promoted(second)
+
+
+@pytest.mark.parametrize("state", ["live", "deprecated", "archived"])
+def test_a_version_whose_files_were_removed_or_whose_parent_is_deleted_is_not_restored(state: str) -> None:
+    registry = Gated()
+    version = registry.made(0.9)
+    put(registry, version, "deleted")
+    assert uses(registry, version, state, gone=("base@1.0.0",)) == ["lineage"]
+    assert removed(registry, version)
+    assert uses(registry, version, state) == ["artifact"]
+    put(registry, version, "deleted", reason="Another reason.")
+    assert uses(registry, version, state) == ["artifact"]
+    assert not removed(registry, version)
+
+
+def test_files_are_removed_only_of_what_was_deleted_before_the_time() -> None:
+    registry = Gated()
+    version = registry.made(0.9)
+    far = datetime(2100, 1, 1, tzinfo=UTC)
+    assert remove_files(row_of(registry, version), far) is None
+    put(registry, version, "archived")
+    assert remove_files(row_of(registry, version), far) is None
+    put(registry, version, "deleted")
+    deleted_at = row_of(registry, version).deleted_at
+    assert deleted_at is not None
+    assert remove_files(row_of(registry, version), deleted_at) is None
+    put(registry, version, "live")
+    assert remove_files(row_of(registry, version), far) is None
