@@ -11,18 +11,20 @@ _PASSED_ON = ("Content-Type", "Last-Event-ID", "If-Match")
 
 @contextmanager
 def front(ports: Mapping[str, int]) -> Iterator[str]:
-    """Run it and yield its address. `ports`: the service behind each beginning of a path, below /api/v1/."""
+    """Run it and yield its address. `ports`: the service behind each beginning of a path, below /api/v1/ or, for callers, at the root."""
 
     class Handler(BaseHTTPRequestHandler):
         def _pass_on(self) -> None:
-            beginning = self.path.removeprefix("/api/v1/").split("/")[0].split("?")[0]
+            beginning = self.path.removeprefix("/api/v1").split("/")[1].split("?")[0]
             behind = HTTPConnection("127.0.0.1", ports[beginning], timeout=600)
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name: self.headers[name] for name in _PASSED_ON if self.headers[name]}
             behind.request(self.command, self.path, body, headers)
             answer = behind.getresponse()
             self.send_response(answer.status)
-            self.send_header("Content-Type", answer.headers["Content-Type"])
+            for name, value in answer.getheaders():
+                if name.lower() == "content-type" or name.lower().startswith("x-neuroweaver-"):
+                    self.send_header(name, value)
             self.end_headers()
             while part := answer.read1():
                 self.wfile.write(part)

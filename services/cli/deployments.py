@@ -64,13 +64,20 @@ def create(
         typer.Option(help="canary: a share in percent; may be given again. Default: 1, 10, 50, 100.", metavar="PERCENT"),
     ] = None,
     step_seconds: Annotated[float | None, typer.Option(help="canary: the shortest time of a step.")] = None,
+    slower_by: Annotated[
+        float | None,
+        typer.Option(help="canary: by which factor it may be slower than the version before.", metavar="FACTOR"),
+    ] = None,
     generation: Generation = None,
     reason: Why = "",
     by: By = None,
     json: Json = False,
 ) -> None:
     """Deploy a version, in a new deployment or in one that there is. Exit code 1 when it is refused, 4 for no such version."""
-    asked = {"deadline_seconds": deadline, "bake_seconds": bake, "step_seconds": step_seconds, "steps": step or None}
+    asked = {
+        "deadline_seconds": deadline, "bake_seconds": bake, "step_seconds": step_seconds, "steps": step or None,
+        "slower_by": slower_by,
+    }  # fmt: skip
     rollout = {name: value for name, value in asked.items() if value is not None} | {
         "strategy": "canary" if canary else "direct"
     }

@@ -90,7 +90,7 @@ class AliasChanges:
         await known_model(self.models, name)  # to lock a row, it is inserted: not for any name that somebody asks for
         async with self.runtime.transact([model_ref(name)]) as command:
             changing = Changing(name, alias, Change(new_id(), by, reason), command, self.models)
-            _check(changing.model, name, alias, if_match, pinned)
+            refuse_stale(changing.model, name, alias, if_match, pinned=pinned)
             if waiting := changing.model.waiting(alias):
                 await command.lock([request_ref(waiting)])
             try:
@@ -101,7 +101,7 @@ class AliasChanges:
             raise Problem.of(409, "The gates do not let the version pass", changing.refused)
 
 
-def _check(state: ModelState, name: str, alias: str, if_match: str | None, pinned: bool) -> None:
+def refuse_stale(state: ModelState, name: str, alias: str, if_match: str | None, *, pinned: bool) -> None:
     if if_match is None and not pinned and state.policy(alias).protected:
         detail = f"alias {alias!r} is protected: GET /api/v1/models/{name}/aliases shows the ETag to send as If-Match"
         raise Problem(428, "The alias is protected", detail)
