@@ -17,7 +17,7 @@ from schemas.deployments import DeploymentRequested, DeploymentRolledBack, Rollo
 from schemas.envelope import Event
 from schemas.gates import AliasPolicy, Gate
 from schemas.models import AliasMoved, ModelRegistered
-from schemas.versions import ARCHIVED, DEPRECATED, LIVE
+from schemas.versions import ARCHIVED, DELETED, DEPRECATED, LIVE, OUT_OF_USE
 from services.chassis.kernel.aggregate import Decision, Ref, State
 from services.chassis.kernel.transaction.aggregate_row import AggregateRow
 from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
@@ -46,7 +46,7 @@ from services.registry.domain.promoting import Decided, Wish, approval, promotio
 from services.registry.domain.registering import further_rows, register, rows_of
 from services.registry.domain.requests import request_ref
 from services.registry.domain.state import ModelState, RegistrationState, model_ref, move_ref, registration_ref
-from services.registry.domain.version_states import StillUsed, change_state
+from services.registry.domain.version_states import StateRefused, change_state, remove_files
 from services.registry.domain.versioning import Version
 from tests.deployments import failing, serving, wish
 from tests.explored import examples
@@ -69,7 +69,7 @@ ROLLOUTS = st.sampled_from(
         ),
     )
 )
-REFUSALS = (ChangeRefused, DeploymentRefused, StillUsed, Problem)
+REFUSALS = (ChangeRefused, DeploymentRefused, StateRefused, Problem)
 
 
 class Lives(RuleBasedStateMachine):
@@ -207,7 +207,7 @@ class Lives(RuleBasedStateMachine):
         return Wish(alias, made, change, accepts, accepts)
 
     @precondition(lambda self: self.versions)
-    @rule(data=st.data(), state=st.sampled_from((LIVE, DEPRECATED, ARCHIVED)))
+    @rule(data=st.data(), state=st.sampled_from((LIVE, LIVE, DEPRECATED, ARCHIVED, DELETED)))
     def somebody_changes_the_state_of_a_version(self, data: st.DataObject, state: str) -> None:
         row = self.versions[data.draw(st.sampled_from(sorted(self.versions)))]
         assert row.registered is not None
@@ -217,6 +217,14 @@ class Lives(RuleBasedStateMachine):
             lambda: change_state(row, self.model, state, by="ana", reason="because", users=users),
             MODEL, registration_ref(lineage.job_id, lineage.step),
         )  # fmt: skip
+
+    @rule()
+    def retention_removes_files(self) -> None:
+        for row in self.versions.values():
+            assert row.registered is not None
+            lineage = row.registered.lineage
+            refs = (MODEL, registration_ref(lineage.job_id, lineage.step))
+            self.attempt(lambda row=row: remove_files(row, self.now), *refs)  # type: ignore[misc]
 
     def deployed(self) -> set[str]:
         """The versions that a deployment serves or may come to serve, as the query about them says."""
@@ -242,7 +250,7 @@ class Lives(RuleBasedStateMachine):
             self.wants(str(now), last.rollout, PRODUCTION)
 
     def wants(self, version: str, rollout: Rollout, alias: str | None) -> None:
-        if self.versions[version].state != ARCHIVED:
+        if self.versions[version].state not in OUT_OF_USE:
             asked = wish(version, rollout=rollout, alias=alias, follow=alias is not None)
             self.attempt(lambda: request(self.deployment, asked), SUPPORT, MODEL)
 
@@ -302,7 +310,7 @@ class Lives(RuleBasedStateMachine):
 
     @invariant()
     def no_alias_names_or_returns_to_what_is_gone(self) -> None:
-        usable = {version for version, row in self.versions.items() if row.state != ARCHIVED}
+        usable = {version for version, row in self.versions.items() if row.state not in OUT_OF_USE}
         assert set(self.model.aliases.values()) <= usable
         assert {version for earlier in self.model.earlier.values() for version in earlier} <= usable
         assert {waiting.version for waiting in self.model.requests.values()} <= usable
@@ -320,12 +328,16 @@ class Lives(RuleBasedStateMachine):
         table = RoutingTable.of(iter([row] if state.open else []))
         led = [*table.deployments.get("support", ()), *(canary.server for canary in table.canaries.values())]
         assert not {server.generation for server in led} & self.given_up
-        assert not {server.served.partition("@")[2] for server in led} & self.archived()
+        assert not {server.served.partition("@")[2] for server in led} & self.out_of_use()
         known = (state.active, state.returns_to(self.now))
         assert bool(table.deployments.get("support")) == any(one and slot_of(one) in addresses for one in known)
 
-    def archived(self) -> set[str]:
-        return {version for version, row in self.versions.items() if row.state == ARCHIVED}
+    def out_of_use(self) -> set[str]:
+        return {version for version, row in self.versions.items() if row.state in OUT_OF_USE}
+
+    @invariant()
+    def only_what_stays_deleted_loses_its_files(self) -> None:
+        assert all(row.state == DELETED for row in self.versions.values() if row.files_removed_at)
 
     @invariant()
     def one_generation_rolls_out_and_it_is_the_latest_wish(self) -> None:
