@@ -12,6 +12,8 @@ from schemas.recipes.dataset import DATASET_NAME_PATTERN, DatasetSettings
 
 PREFIX_AT_LEAST = 12
 """The fewest digits of a digest that name a data set."""
+ROWS_AT_ONCE = 100
+"""The most rows that are erased, or looked for, at once."""
 UNNAMED = "dataset"
 """The name of a data set whose reference has no character that a name may have."""
 _REFERENCE = re.compile(rf"({DATASET_NAME_PATTERN.strip('^$')})@([0-9a-fA-F]{{1,64}})")
@@ -81,3 +83,37 @@ class DatasetRegistered(EventData):
     job_id: str = Field(description="The job whose step stored the rows.")
     step: str = Field(description="The step.")
     attempt: int = Field(description="The attempt at the step.")
+
+
+class RowsErased(EventData):
+    """Somebody erased rows of a data set: no later job reads them. The event has their digests and never what they say."""
+
+    erasure: str = Field(
+        description="Id of the erasure; rows that are in several data sets are told once for each, with one id."
+    )
+    dataset: Name = Field(description="Name of the data set; also the record's key.")
+    sha256: str = Field(pattern=SHA256_PATTERN, description="Digest under which the data set is registered.")
+    rows: tuple[str, ...] = Field(
+        description=f"Digests of the rows as they were given (`schemas.row_digest`), at most {ROWS_AT_ONCE}."
+    )
+    by: str = Field(description="Who erased them.")
+    reason: str = Field(description="Why.")
+
+
+class RowsRemoved(EventData):
+    """The bytes of erased rows are removed from what is stored of a data set. It keeps its name, its digest and the digests of its rows."""
+
+    dataset: Name = Field(description="Name of the data set; also the record's key.")
+    sha256: str = Field(pattern=SHA256_PATTERN, description="Digest under which the data set is registered.")
+    erasures: int = Field(
+        description="The number of its erasures that are done: all that were told before this event was decided."
+    )
+    rows: int = Field(description="Number of rows that were erased from it in all.")
+    artifact: ArtifactRef = Field(description="What remains of the stored rows.")
+    preferences: ArtifactRef | None = Field(
+        default=None, description="What remains of their pairs or labels; null for none."
+    )
+    others: int = Field(
+        default=0,
+        description="Number of other artifacts that had one of the rows, such as predictions, and have it no more.",
+    )

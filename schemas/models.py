@@ -128,6 +128,25 @@ class VersionFilesRemoved(EventData):
     artifact: ArtifactRef = Field(description="The files.")
 
 
+class ErasedRowsLearnt(EventData):
+    """A version learnt from rows that somebody erased; it still has what it learnt, since nothing is unlearnt."""
+
+    model: str = Field(description="Name of the model; also the record's key.")
+    version: str = Field(description="The version.")
+    job_id: str = Field(description="The job that made the version.")
+    step: str = Field(description="The register step of the job.")
+    erasure: str = Field(description="Id of the erasure.")
+    dataset: str = Field(description="The data set of the rows, `name@digest`.")
+    rows: int = Field(
+        description="How many of its rows the trainings behind the version learnt from; where a ledger cannot be read, they count as learnt."
+    )
+    through: str | None = Field(
+        default=None, description="The version that it continues from and that learnt from them; null if its own job did."
+    )
+    by: str = Field(description="Who erased them.")
+    reason: str = Field(description="Why.")
+
+
 class AliasMoved(EventData):
     """What all moves of an alias tell."""
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.base import EventData
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsErased, RowsRemoved
 from schemas.deployments import (
     DeploymentAdvanced,
     DeploymentDegraded,
@@ -37,6 +37,7 @@ from schemas.models import (
     AliasPolicySet,
     AliasRefused,
     AliasRemoved,
+    ErasedRowsLearnt,
     GatesChecked,
     ModelPromoted,
     ModelRegistered,
@@ -91,7 +92,7 @@ PROGRESS = Topic(
 MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
-     PromotionRequested, PromotionDeclined, VersionStateChanged, VersionFilesRemoved,
+     PromotionRequested, PromotionDeclined, VersionStateChanged, VersionFilesRemoved, ErasedRowsLearnt,
      DeploymentRequested, DeploymentAdvanced, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",
@@ -101,7 +102,7 @@ LATEST = Topic(
     description="How each model is now: a fold of neuroweaver.models.",
 )  # fmt: skip
 DATASETS = Topic(
-    "neuroweaver.datasets", "data set name", (DatasetRegistered,), ("registry",), 6, None,
+    "neuroweaver.datasets", "data set name", (DatasetRegistered, RowsErased, RowsRemoved), ("registry",), 6, None,
     description="Facts about data sets.",
 )  # fmt: skip
 DISCARDS = Topic(

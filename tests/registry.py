@@ -22,7 +22,6 @@ from schemas.lines import Message, Prediction
 from schemas.row_index import FILE, IndexedRow, write_row_index
 from schemas.steps import RegisterSettings, ResolveSettings
 from schemas.topics import DATASETS, JOBS, MODELS
-from services.chassis.executor.work import WorkEffects
 from services.chassis.kafka.publisher import make_producer
 from services.chassis.replay.rebuild import verify
 from services.chassis.serving.http import application
@@ -35,6 +34,7 @@ from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.app import assembled
 from services.registry.deploying.driver import Driver
 from services.registry.domain.models import RegistryDomain
+from services.registry.effects import RegistryEffects
 from services.registry.settings import RegistrySettings
 from tests.databases import provide
 from tests.log import event_of
@@ -90,7 +90,7 @@ class Registry:
     def runtime(self) -> Runtime:
         """Build the runtime like `app.build`, with another domain."""
         domain = OwnSteps(self.prefix, self.source)
-        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
+        return Runtime(self.settings, "registry", domain, topics=(JOBS, MODELS, DATASETS), effects=RegistryEffects())
 
     def service(self) -> Service:
         """Build the service."""
@@ -175,8 +175,8 @@ class Registry:
         starting: StepResult | None = None, **fields: Any,
     ) -> StepRequested:  # fmt: skip
         """Return the request of a job's last step; `base` is the base model's reference and digest, and `starting` the result of
-        its step of kind resolve. A field `whole` is a whole model that is registered instead, `data` the facts about the data, `predictions` the stored answers, and
-        `metrics` those of the evaluation."""
+        its step of kind resolve. A field `whole` is a whole model that is registered instead, `data` the facts about the data, `predictions` the stored answers,
+        `metrics` those of the evaluation, `more_results` those of further steps."""
         whole = fields.pop("whole", None)
         nowhere = ArtifactRef(uri="/p", sha256="a" * 64, size=1)
         evaluated = StepResult(
@@ -194,6 +194,7 @@ class Registry:
         }
         if starting is not None:
             results["resolve"] = starting
+        results |= fields.pop("more_results", {})
         if whole is not None:
             results["train"] = StepResult(outputs={"model": whole})
         settings = RegisterSettings(

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsErased, RowsRemoved
 from schemas.deployments import (
     Analysis,
     Check,
@@ -46,6 +46,7 @@ from schemas.models import (
     AliasPolicySet,
     AliasRefused,
     AliasRemoved,
+    ErasedRowsLearnt,
     GatesChecked,
     Lineage,
     ModelPromoted,
@@ -250,6 +251,16 @@ def _history() -> Iterator[_Example]:
         "artifact": ArtifactRef(uri="s3://neuroweaver/artifacts/9b/" + "9b" * 32, sha256="9b" * 32, size=3_145_728),
     }
     yield _Example(REGISTRY, MODEL, 12, VersionFilesRemoved.model_validate(removed))
+    of_data, why = {"dataset": told.dataset, "sha256": told.sha256}, {"by": "ana", "reason": "A customer asked for it."}
+    erased = RowsErased.model_validate(
+        {**of_data, **why, "erasure": "019a4410-76c0-7000-8000-00000000000b", "rows": ("e5" * 32,)}
+    )
+    yield _Example(REGISTRY, f"{told.dataset}@{told.sha256}", 2, erased)
+    left = ArtifactRef(uri="s3://neuroweaver/artifacts/7d/" + "7d" * 32, sha256="7d" * 32, size=411_804)
+    bytes_gone = RowsRemoved.model_validate({**of_data, "erasures": 1, "rows": 1, "artifact": left, "others": 2})
+    yield _Example(REGISTRY, f"{told.dataset}@{told.sha256}", 3, bytes_gone)
+    saw = {**about, **why, "erasure": erased.erasure, "dataset": f"{told.dataset}@{told.sha256}", "rows": 1}
+    yield _Example(REGISTRY, MODEL, 13, ErasedRowsLearnt.model_validate(saw))
     yield job(6, JobCompleted(job_id=JOB, model=MODEL, version="1.0.0"))
     yield job(6, JobFailed(job_id=JOB, step="label", fault=_UNREACHABLE))
     wish = JobCancelRequested(job_id=JOB, requester="relaycore", reason="The data set was the wrong one.")

@@ -61,7 +61,7 @@ async def jobs_at(cluster: Cluster, moment: datetime, key: str | None = None) ->
     return sorted(views, key=lambda view: (view.requested_at or moment, view.job_id), reverse=True), found
 
 
-_CHANGES = ("description", "tags", "state", "state_reason", "files_removed_at")
+_CHANGES = ("description", "tags", "state", "state_reason", "files_removed_at", "erased", "erased_rows")
 """What a version's row has beside its registration."""
 
 

@@ -10,6 +10,7 @@ from schemas.models import (
     AliasMoved,
     AliasRefused,
     AliasRemoved,
+    ErasedRowsLearnt,
     GatesChecked,
     ModelRegistered,
     PromotionDeclined,
@@ -79,7 +80,8 @@ def _version_of(event: Event) -> tuple[str, str] | None:
             | PromotionDeclined()
             | VersionDescribed()
             | VersionStateChanged()
-            | VersionFilesRemoved() as later
+            | VersionFilesRemoved()
+            | ErasedRowsLearnt() as later
         ):
             return later.model, later.version
         case AliasRemoved() as removed:

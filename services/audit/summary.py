@@ -7,7 +7,7 @@ from aiokafka import ConsumerRecord
 from schemas.artifacts import ArtifactRef
 from schemas.attributes import PREFIX
 from schemas.base import EventData
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsErased, RowsRemoved
 from schemas.deployments import (
     DeploymentAdvanced,
     DeploymentDegraded,
@@ -43,6 +43,7 @@ from schemas.models import (
     AliasPolicySet,
     AliasRefused,
     AliasRemoved,
+    ErasedRowsLearnt,
     GatesChecked,
     ModelPromoted,
     ModelRegistered,
@@ -169,6 +170,14 @@ def sentence(data: EventData, source: str) -> str:
         case DatasetRegistered() as data:
             rows = ", ".join(f"{number:,} {split}" for split, number in data.rows.items())
             return f"{data.dataset}@{data.sha256[:_DIGEST]} is registered by {data.registered_by}: {rows} rows of {data.reference}"
+        case RowsErased() as erased:
+            return f"{erased.dataset}@{erased.sha256[:_DIGEST]} loses {len(erased.rows):,} rows, erased by {erased.by}{_why(erased.reason)}"
+        case RowsRemoved() as gone_rows:
+            about = f"{gone_rows.dataset}@{gone_rows.sha256[:_DIGEST]}"
+            return f"the bytes of {gone_rows.rows:,} erased rows of {about} are removed, and those in {gone_rows.others:,} other artifacts"
+        case ErasedRowsLearnt() as learnt:
+            through = f" through {learnt.through}" if learnt.through else ""
+            return f"{learnt.model}@{learnt.version} learnt{through} from {learnt.rows:,} rows of {learnt.dataset} that are erased"
         case DeploymentRequested(alias=alias, follow=follow) as wish:
             named = "" if alias is None else f", {alias}{' from now on' if follow else ''}"
             return f"{wish.deployment} is to serve {wish.model}@{wish.version}{named}, by {wish.by}{_why(wish.reason)}"

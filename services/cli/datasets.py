@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from schemas.reasons import reasons_of
 from schemas.recipes.dataset import ColumnMapping, DatasetSettings, SplitSettings
-from services.cli import registered_data, row_seen
+from services.cli import erasing, registered_data, row_seen
 from services.cli.base_models import local_base
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
@@ -18,6 +18,7 @@ from services.cli.token_lines import token_lines
 app = Commands()
 app.add_typer(registered_data.app)
 app.add_typer(row_seen.app)
+app.add_typer(erasing.app)
 
 _FORMATS = Literal["jsonl", "json", "csv", "parquet", "hub"]
 _LAYOUTS = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "text", "preference", "kto"]

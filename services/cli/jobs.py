@@ -10,7 +10,7 @@ import typer
 from schemas.requests import JobCancelRequested
 from schemas.results import REPORT
 from services.chassis.executor.folders import folder_name
-from services.cli import job_controls
+from services.cli import again, job_controls
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
@@ -36,6 +36,7 @@ from services.orchestrator.views import JobDetail, JobPage, JobSummary, JobView,
 
 app = Commands()
 app.add_typer(job_controls.app)
+app.add_typer(again.app)
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 JobId = Annotated[str, typer.Argument(help="The job's id.", metavar="JOB")]

@@ -171,6 +171,12 @@ def _row(version: VersionSummary) -> tuple[object, ...]:
     )
 
 
+def _erased(version: VersionView) -> str | None:
+    """Return what a version learnt from rows that are erased as one line; None for nothing."""
+    found = (f"{one.rows:,} of {name}, {one.reason}" for name, one in sorted(version.erased.items()))
+    return f"it learnt from {'; '.join(found)}" if version.erased else None
+
+
 def _print_version(version: VersionView) -> None:
     lineage = version.lineage
     print_pairs(
@@ -178,6 +184,7 @@ def _print_version(version: VersionView) -> None:
             ("model", version.id),
             ("purpose", "scores answers as a judge, and writes none" if _scores(version) else "writes answers"),
             ("state", descriptions.state_line(version)),
+            ("erased rows", _erased(version)),
             ("aliases", ", ".join(version.aliases) or None),
             ("description", version.description or None),
             ("tags", descriptions.tags_line(version.tags)),

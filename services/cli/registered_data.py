@@ -106,6 +106,8 @@ def _print(found: DatasetView) -> None:
             ("registered", f"{found.registered_at.astimezone():%Y-%m-%d %H:%M:%S %Z}"),
             ("registered by", found.registered_by),
             ("job", f"{found.job_id}, step {found.step}"),
+            ("erased rows", f"{found.erased_rows:,}" if found.erased_rows else None),
+            ("erasing", "bytes of erased rows are still to be removed" if found.erasing else None),
             ("layout", found.layout),
             ("notes", found.notes),
             ("artifact", found.artifact.uri),

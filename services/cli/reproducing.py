@@ -7,24 +7,23 @@ import typer
 from pydantic import Field
 
 from schemas.base import Frozen, Name
+from services.cli.again import request_again
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
-from services.cli.job_refusal import job_path, refusals
+from services.cli.job_refusal import refusals
 from services.cli.job_screen import screen
 from services.cli.job_watch import followed, wait_until_read
 from services.cli.output import err, print_json, print_line, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
 from services.cli.versions import files_of, version_of
-from services.orchestrator.views import JobDetail, JobView
+from services.orchestrator.views import JobView
 from services.registry.comparing.comparison import Comparison
 from services.registry.views import VersionView
 
 app = Commands()
 _NAME_AT_MOST = 128
-_NOT_AGAIN = ("deadline", "register_version")
-"""Fields of a request that hold for its first run only."""
 
 
 class Reproduction(Frozen):
@@ -81,14 +80,9 @@ def _again(edge: Edge, version: VersionView, register_as: Name) -> dict[str, Any
             f"{version.id} was imported from {lineage.imported.source}: no job here made it, so none can make it again; "
             "`neuroweaver models import` reads the source again and says whether its files are the same",
         )
-    job = edge.find(JobDetail, job_path(lineage.job_id))
-    if job is None or job.request is None:
-        stop_with(Exit.FAILED, f"the request of job {lineage.job_id}, which made {version.id}, is not known here")
-    request = job.request.model_dump(mode="json", exclude_unset=True)
-    changed = {"job_id": f"reproduce-{uuid.uuid4().hex[:12]}", "register_as": register_as, "alias": None}
-    if lineage.started_from:
-        changed["base_model"] = lineage.started_from
-    return {**{name: value for name, value in request.items() if name not in _NOT_AGAIN}, **changed}
+    started = {"base_model": lineage.started_from} if lineage.started_from else {}
+    new_id = f"reproduce-{uuid.uuid4().hex[:12]}"
+    return request_again(edge, lineage.job_id, new_id, register_as=register_as, alias=None, **started)
 
 
 def _measured(first: VersionView, second: VersionView, comparison: Comparison, settings: CliSettings) -> Reproduction:

@@ -63,7 +63,7 @@ def _report_of(job: JobRow, step: str) -> ArtifactRef:
 
 def _read(ref: ArtifactRef, settings: OrchestratorSettings) -> bytes:
     try:
-        folder = ArtifactStore(settings.artifacts_uri).fetch(ref, cache_of(settings.home))
+        folder = ArtifactStore(settings.artifacts_uri).fetch_remaining(ref, cache_of(settings.home))
     except StoreAway as error:
         raise Problem(503, "Unavailable", str(error)) from error
     except ArtifactCorrupt as error:

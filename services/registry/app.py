@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.dispatcher import worker_tasks
-from services.chassis.executor.work import WorkEffects
 from services.chassis.serving.runtime import Runtime
 from services.chassis.serving.service import Service, assemble
 from services.registry.api import router
@@ -19,6 +18,9 @@ from services.registry.deploying.local.driver import local_driver
 from services.registry.deploying.reconciler import Reconciler
 from services.registry.deploying.routes import deployment_router
 from services.registry.domain.models import RegistryDomain
+from services.registry.effects import RegistryEffects
+from services.registry.erasing.removing import RowRemover
+from services.registry.erasing.routes import erasing_router
 from services.registry.latest.publishing import LatestPublisher
 from services.registry.ledger.routes import ledger_router
 from services.registry.queries import ModelQueries
@@ -28,7 +30,7 @@ from services.registry.settings import RegistrySettings
 
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
-    runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=WorkEffects())
+    runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=RegistryEffects())
     return assembled(runtime, lambda: local_driver(settings))
 
 
@@ -36,8 +38,19 @@ def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
     commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None)
     forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine))
-    tasks = [*worker_tasks(runtime, registry_steps(runtime.reads)), forwarder.run, LatestPublisher(runtime).run]
+    tasks = [
+        *worker_tasks(runtime, registry_steps(runtime.reads)),
+        forwarder.run,
+        LatestPublisher(runtime).run,
+        RowRemover(runtime).run,
+    ]
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
-    more = (deployment_router(commands), comparing_router(runtime), datasets_router(runtime), ledger_router(runtime))
+    more = (
+        deployment_router(commands),
+        comparing_router(runtime),
+        datasets_router(runtime),
+        ledger_router(runtime),
+        erasing_router(runtime),
+    )
     return assemble(runtime, router=router(runtime), tasks=tasks, more=more, callers=(calling_router(forwarder),))

@@ -50,6 +50,8 @@ class StoredVersion(NamedTuple):
     state: str | None = None
     state_reason: str | None = None
     files_removed_at: datetime | None = None
+    erased: str | None = None
+    """As JSON."""
 
 
 @dataclass(frozen=True, slots=True)

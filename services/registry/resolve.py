@@ -16,6 +16,7 @@ from schemas.results import (
     ADAPTER,
     BASE_MODEL,
     BASE_MODEL_SHA256,
+    ERASED_INPUTS,
     JUDGE_REFERENCE,
     JUDGE_VERSION,
     MODEL,
@@ -78,10 +79,13 @@ class _Data(NamedTuple):
 
     id: str
     artifacts: dict[str, ArtifactRef]
+    erased: int
+    """How many rows were erased from it."""
 
     @property
     def facts(self) -> dict[str, str]:
-        return {RESOLVED_DATASET: self.id}
+        erased = {ERASED_INPUTS: f"{self.erased} rows were erased from {self.id}"} if self.erased else {}
+        return {RESOLVED_DATASET: self.id, **erased}
 
 
 class Resolver:
@@ -122,8 +126,8 @@ class Resolver:
     async def _found(self, settings: ResolveSettings) -> "_Start | _Judge | _Data":
         reference = settings.base_model
         if settings.dataset is not None:
-            made = await named_dataset(self._datasets, settings.dataset)
-            return _Data(dataset_id(made), artifacts_of(made))
+            stored = await named_dataset(self._datasets, settings.dataset)
+            return _Data(dataset_id(stored.made), artifacts_of(stored), stored.remains.rows if stored.remains else 0)
         return await (self._judge(reference) if settings.purpose == SCORES else self._start(reference, reference, 0))
 
     async def _judge(self, reference: str) -> _Judge:
@@ -175,7 +179,7 @@ class Resolver:
 def _verify(store_uri: str, start: _Start | _Judge | _Data, asked: str, cache: Path) -> None:
     for artifact in start.artifacts.values():
         try:
-            ArtifactStore(store_uri).fetch(artifact, cache)
+            ArtifactStore(store_uri).fetch_remaining(artifact, cache)
         except (ArtifactCorrupt, ArtifactRefused) as error:
             message = f"the files of {start.id} are missing or damaged: {type(error).__name__}"
             raise Unresolved(asked, message, "bring back the artifact from a backup, or name another one") from error

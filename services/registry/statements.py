@@ -7,7 +7,7 @@ _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE k
 _FOUND = (
     f"SELECT CAST(r.state -> 'registered' AS text), r.registered_at, {_ALIASES}, r.state ->> 'description', "
     "CAST(r.tags AS text), r.version_state, r.state ->> 'state_reason', "
-    "CAST(r.state ->> 'files_removed_at' AS timestamptz) FROM registration r"
+    "CAST(r.state ->> 'files_removed_at' AS timestamptz), CAST(r.state -> 'erased' AS text) FROM registration r"
 )
 
 HIGHEST_OF = """coalesce(
@@ -86,7 +86,8 @@ NOT_IN_STATE = "r.version_state IS DISTINCT FROM {}"
 _BESIDE = """',"purpose":', to_json(coalesce(r.purpose, 'answers')),
        ',"started_from":', coalesce(to_json(r.started_from), 'null'),
        ',"state":', to_json(coalesce(r.version_state, 'live')),
-       ',"tags":', coalesce(CAST(r.tags AS text), '{}')"""
+       ',"tags":', coalesce(CAST(r.tags AS text), '{}'),
+       ',"erased_rows":', coalesce(r.erased_rows, 0)"""
 ITEM, ROWS, TIME, KEY = (
     f"""concat(r.summary, {_BESIDE}, ',"aliases":', {_ALIASES}, '}}')""",
     "registration r", "r.registered_at", "r.key",

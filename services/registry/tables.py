@@ -7,6 +7,7 @@ from sqlalchemy import (
     Computed,
     DateTime,
     Double,
+    Identity,
     Index,
     MetaData,
     Numeric,
@@ -22,6 +23,7 @@ from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, object_of, text_of, time_of
 from services.registry.domain.datasets import DATA_SET
 from services.registry.domain.deployments.state import DEPLOYMENT
+from services.registry.domain.erasing import ERASURE
 from services.registry.domain.job_ends import JOB_END
 from services.registry.domain.requests import PROMOTION_REQUEST
 from services.registry.domain.state import ALIAS_MOVE, GATE_CHECK, MODEL, REGISTRATION
@@ -65,6 +67,7 @@ registration = aggregate_table(
         comment="Digest under which its data set is registered; null where that is not known.",
     ),
     Column("registered_at", DateTime(timezone=True)),
+    Column("erased_rows", BigInteger, comment="How many rows that were erased it learnt from."),
     Column("tags", JSONB, Computed("state -> 'tags'", persisted=True)),
     Column(
         "version_state",
@@ -83,6 +86,7 @@ registration = aggregate_table(
 Index("registration_newest", registration.c.registered_at.desc(), registration.c.key.desc())
 Index("registration_version", registration.c.model, registration.c.version, unique=True)
 _NEWEST = (registration.c.registered_at.desc(), registration.c.key.desc())
+Index("registration_erased", *_NEWEST, postgresql_where=text("erased_rows > 0"))
 for _column in ("model", "job_id", "requester", "base_model", "dataset_sha256", "started_from", "dataset", "version_state"):
     Index(f"registration_{_column}", registration.c[_column], *_NEWEST)
 
@@ -148,6 +152,7 @@ dataset = aggregate_table(
     Column("job_id", Text),
     Column("registered_by", Text),
     Column("registered_at", DateTime(timezone=True)),
+    Column("erasing", Boolean, comment="Whether bytes of erased rows are still to be removed."),
     Column("item", Text, Computed(object_of(DATASET_ITEM), persisted=True), comment="DatasetSummary as JSON."),
 )
 _NEWEST_SETS = (dataset.c.registered_at.desc(), dataset.c.key.desc())
@@ -155,6 +160,25 @@ Index("dataset_newest", *_NEWEST_SETS)
 for _column in ("name", "licence", "job_id", "registered_by"):
     Index(f"dataset_{_column}", dataset.c[_column], *_NEWEST_SETS)
 Index("dataset_digest", dataset.c.sha256)
+Index("dataset_erasing", dataset.c.key, postgresql_where=text("erasing"))
+
+erasure = aggregate_table(
+    metadata,
+    ERASURE,
+    Column("dataset", Text, comment="The data set, `name@digest`."),
+    Column("erased_at", DateTime(timezone=True)),
+)
+Index("erasure_dataset", erasure.c.dataset)
+
+erasure_check = Table(
+    "erasure_check",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("key", Text, nullable=False, comment="Digest of a data set, or key of a version."),
+    schema=OPERATIONAL,
+    comment="Data that were stored and versions that were registered, still to be looked at for erased rows.",
+)
 
 deployment = aggregate_table(metadata, DEPLOYMENT, Column("model", Text), Column("open", Boolean))
 Index("deployment_model", deployment.c.model)

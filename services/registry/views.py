@@ -4,7 +4,7 @@ import json
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import NAME_PATTERN, Frozen, Name, Storable, Strict
@@ -12,8 +12,10 @@ from schemas.models import Lineage, ModelRegistered
 from schemas.versions import LIVE, STATE_WORDS
 from services.registry.domain.lineage import Artifact, is_evaluated
 from services.registry.domain.requests import Asked, Outcome, Waiting
-from services.registry.domain.state import AliasMove
+from services.registry.domain.state import AliasMove, Learnt
 from services.registry.queries import ModelRow, StoredVersion, VersionState
+
+_LEARNT = TypeAdapter(dict[str, Learnt])
 
 
 class _Named(Frozen):
@@ -31,15 +33,19 @@ class _Named(Frozen):
     )
     tags: dict[str, str] = Field(default_factory=dict, description="Value by name, as people set them.")
     state: str = Field(default=LIVE, description=STATE_WORDS)
+    erased_rows: int = Field(default=0, description="How many rows that were erased it learnt from; nothing is unlearnt.")
 
 
 class VersionView(_Named):
-    """One version of a model; only its aliases, its description, its tags and its state can change."""
+    """One version of a model; only its aliases, its description, its tags, its state and what it says of erased rows can change."""
 
     description: str = Field(default="", description="What people say about the version.")
     state_reason: str = Field(default="", description="Why it is in its state; empty if that never changed.")
     files_removed_at: datetime | None = Field(
         default=None, description="When the files of a deleted version were removed; null: they are kept."
+    )
+    erased: dict[str, Learnt] = Field(
+        default_factory=dict, description="By data set, `name@digest`, the erased rows of it that the version learnt from."
     )
     artifact: ArtifactRef
     metrics: dict[str, float | None] = Field(description="Metrics of the evaluation of this version; null: not measurable.")
@@ -89,7 +95,9 @@ def stored_version(stored: StoredVersion) -> VersionView:
         "state_reason": stored.state_reason or "",
         "files_removed_at": stored.files_removed_at,
     }
-    return view.model_copy(update={**told, **state})
+    erased = _LEARNT.validate_json(stored.erased or "{}")
+    rows = {"erased": erased, "erased_rows": sum(one.rows for one in erased.values())}
+    return view.model_copy(update={**told, **state, **rows})
 
 
 class VersionSummary(_Named):

@@ -12,7 +12,7 @@ from services.audit.bundle.compute import compute_of
 from services.audit.bundle.sources import Source, VersionSources
 
 _DATA_METRICS = ("rows_", "tokens_")
-LIMITS = ("dataset_notes", "rows_left_out", "rewards_missing", "versions_changed", "version_deprecated")
+LIMITS = ("dataset_notes", "rows_left_out", "rewards_missing", "versions_changed", "version_deprecated", "erased_inputs")
 """Facts in which steps tell what a reader should know."""
 _FEEDBACK = (
     "judge", "candidates", "comparisons", "pairs", "ties", "invalid", "agreement", "position_consistency", "longer_preferred"
@@ -216,6 +216,9 @@ def _limits(known: VersionSources) -> Iterator[Fact]:
                 yield Fact(f"{step}: {_words(name)}", told)
     for step in known.of_kind("prepare"):
         yield Fact("held-out rows whose prompt is learnt", known.result(step, "metrics", "rows_test_seen_in_train"))
+    for marked in known.erased:
+        for name in ("dataset", "rows", "through", "by", "reason"):
+            yield Fact(f"learnt from rows that are erased since: {name}", marked.at(name))
     metrics = known.registered.at("metrics")
     yield Fact("metrics of this version", metrics.by("their number", len(known.registered.under("metrics"))))
     yield Fact("tests for bias or safety", NOT_RECORDED)

@@ -107,6 +107,8 @@ class VersionSources:
     feedback: Sequence[Source]
     interventions: Sequence[Source]
     """What people asked of the job after they had requested it, as the orchestrator answered."""
+    erased: Sequence[Source] = ()
+    """What the registry found of erased rows that the version learnt from."""
 
     def of_request(self, *path: str) -> Cited:
         """Return a value of the request with its defaults, as the orchestrator accepted it."""
@@ -185,6 +187,7 @@ def sources_of(records: Sequence[ProvenRecord], model: str, version: str) -> Ver
         [one for one in about if one.type in _MOVES],
         [one for one in done if one.type == "FeedbackRecorded"],
         [one for one in decided if one.type in _ANSWERS],
+        [one for one in about if one.type == "ErasedRowsLearnt"],
     )
 
 

@@ -31,6 +31,7 @@ from schemas.base import EventData
 from schemas.jobs import StepFault, StepResult
 from schemas.progress import StepProgressed
 from schemas.reasons import Reason
+from services.chassis.executor.erased_inputs import without_erased
 from services.chassis.executor.inputs import corrupt_input
 from services.chassis.executor.messages import (
     CHANNEL_VARIABLE,
@@ -242,6 +243,9 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
         handler = handlers.get(context.task.kind)
         if handler is None:
             raise LookupError(f"no handler for steps of kind {context.task.kind}; known are {', '.join(handlers)}")
+        context.task, erased = without_erased(context.task)
+        for said in erased.values():
+            logging.getLogger(__name__).warning("%s", said)
         made = handler(context)
     except Stopping:
         return StoppedMessage()
@@ -262,7 +266,7 @@ def _final_message(handlers: Mapping[str, Handler], context: Context) -> FinalMe
         kind = "memory" if _is_memory(error) else "infrastructure"
         return FaultMessage(fault=StepFault(cause=kind, message=f"{type(error).__name__}: {_shown(error)}"))
     result, events = made if isinstance(made, tuple) else (made, ())
-    return ResultMessage.of(result, events)
+    return ResultMessage.of(result.model_copy(update={"facts": {**result.facts, **erased}}) if erased else result, events)
 
 
 def _unwritable(error: BaseException, task: ChildTask) -> Unwritable | None:

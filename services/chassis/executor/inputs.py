@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from schemas.artifacts import ArtifactRef
 from schemas.jobs import StepFault
 from schemas.reasons import Reason
-from services.chassis.storage.artifacts.errors import ArtifactCorrupt
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactErased
 from services.chassis.storage.stores import chain
 
 _REMEDY = (
@@ -15,9 +15,12 @@ _REMEDY = (
 
 
 def corrupt_input(error: BaseException, inputs: Mapping[str, ArtifactRef]) -> StepFault | None:
-    """The fault if `error` was caused by a missing or altered artifact; otherwise None."""
+    """The fault if `error` was caused by a missing or altered artifact; otherwise None.
+
+    Rows that are erased while a step reads them are no such fault: its next attempt reads what remains.
+    """
     corrupt = next((cause for cause in chain(error) if isinstance(cause, ArtifactCorrupt)), None)
-    if corrupt is None:
+    if corrupt is None or isinstance(corrupt, ArtifactErased):
         return None
     name = next((name for name, ref in inputs.items() if ref.uri == corrupt.uri), None)
     reason = Reason(

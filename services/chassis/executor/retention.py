@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.chassis.executor import statements
 from services.chassis.executor.folders import EVENT_FILES, cache_of
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage.artifacts.erased import Erasures
 from services.chassis.storage.retention.decision import RemovalCandidate
 from services.chassis.storage.retention.files import Files, is_empty, measured, subfolders
 from services.chassis.storage.retention.policy import RetentionRule
@@ -23,6 +24,8 @@ from services.chassis.storage.retention.run import Remover
 
 _EMPTY = RetentionRule(timedelta(hours=1))
 """Empty folders are removed after this time; no process takes as long between creating a folder and a file in it."""
+
+_AT_ONCE = RetentionRule(timedelta())
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,9 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
             since: datetime | None = await connection.scalar(statements.OLDEST_START)
         return await asyncio.to_thread(downloads, cache, since)
 
+    async def erased_found() -> Sequence[RemovalCandidate]:
+        return await asyncio.to_thread(erased_copies, cache, settings.artifacts_uri)
+
     return (
         Files("checkpoints", policy.checkpoints, lambda: checkpoints_found(ours=True)),
         Files("unknown-checkpoints", policy.unknown_checkpoints, lambda: checkpoints_found(ours=False)),
@@ -78,6 +84,7 @@ def removers(engine: AsyncEngine, settings: ServiceSettings, service: str) -> Se
         Files("temporary", policy.temporary, temporary_found),
         Files("empty-folders", _EMPTY, empty_found),
         Files("cache", policy.cache, cache_found),
+        Files("erased-copies", _AT_ONCE, erased_found),
     )
 
 
@@ -116,6 +123,16 @@ def _empty(jobs: Sequence[Path]) -> list[RemovalCandidate]:
 
 def _temporary(folders: Sequence[Path], leases: Collection[str]) -> list[RemovalCandidate]:
     found = (measured(one, referenced=any(lease.startswith(one.name) for lease in leases)) for one in folders)
+    return [one for one in found if one is not None]
+
+
+def erased_copies(cache: Path, artifacts: str) -> list[RemovalCandidate]:
+    """Copies of artifacts from which rows were erased in the store; a step that reads one begins again with what remains."""
+    copies = [copy for shelf in subfolders(cache / "artifacts") for copy in subfolders(shelf)]
+    if not copies:
+        return []
+    erased = Erasures(artifacts).artifacts()
+    found = [measured(copy) for copy in copies if copy.name in erased]
     return [one for one in found if one is not None]
 
 

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from schemas.jobs import StepFault, StepRequested
 from schemas.progress import StepProgressed
-from schemas.results import DATASET_NOTES, ROWS_LEFT_OUT, VERSION_DEPRECATED
+from schemas.results import DATASET_NOTES, ERASED_INPUTS, ROWS_LEFT_OUT, VERSION_DEPRECATED
 from services.chassis.reports.chart import Points
 from services.chassis.reports.elements import lines, page, paragraph, scroll, section, table
 from services.chassis.reports.sections import (
@@ -75,7 +75,7 @@ def _rows(asked: StepRequested) -> str:
     return section("rows", "Rows left out before, and what else was noticed", f"<ul>{items}</ul>") if items else ""
 
 
-_SAID: Sequence[str] = (ROWS_LEFT_OUT, DATASET_NOTES, VERSION_DEPRECATED)
+_SAID: Sequence[str] = (ROWS_LEFT_OUT, DATASET_NOTES, VERSION_DEPRECATED, ERASED_INPUTS)
 
 
 def _losses(last: StepProgressed) -> Points:

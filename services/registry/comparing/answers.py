@@ -47,7 +47,7 @@ class StoredAnswers:
             remarks.append(f"{view.id} has no stored answers")
             return {}
         try:
-            folder = self._store.fetch(predictions, self._cache)
+            folder = self._store.fetch_remaining(predictions, self._cache)
             with (folder / Prediction.FILE).open(encoding="utf-8") as lines:
                 return {row.id: row for row in map(Prediction.model_validate_json, islice(lines, _READ_ROWS))}
         except (ArtifactCorrupt, ArtifactRefused, OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pydantic import Field
 
 from schemas.base import Name
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsRemoved
 from services.chassis.serving.paging import Listing, Page, PageAsked
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.web.parameters import LongText, Text
@@ -22,6 +22,14 @@ class StoredDataset(NamedTuple):
 
     registered: str
     registered_at: datetime
+    remaining: str | None = None
+    """What remains of it, as JSON; `null` if no row of it was erased."""
+    erasing: bool | None = None
+
+    @property
+    def remains(self) -> RowsRemoved | None:
+        """What remains of it after the last erasure that is done; None if there is none."""
+        return None if self.remaining in (None, "null") else RowsRemoved.model_validate_json(self.remaining or "")
 
     @property
     def made(self) -> DatasetRegistered:

@@ -2,7 +2,9 @@
 
 from services.registry import statements as versions
 
-_FOUND = "SELECT CAST(state -> 'registered' AS text), registered_at FROM dataset"
+_FOUND = (
+    """SELECT CAST(state -> 'registered' AS text), registered_at, CAST(state -> 'remains' AS text), erasing FROM dataset"""
+)
 _NEWEST = "ORDER BY registered_at DESC, key DESC"
 
 NEWEST_DATASET = f"{_FOUND} WHERE name = $1 AND registered_at IS NOT NULL {_NEWEST} LIMIT 1"

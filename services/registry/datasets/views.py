@@ -33,12 +33,17 @@ class DatasetPage(Frozen):
 
 
 class DatasetView(DatasetSummary):
-    """One version of a data set; it never changes."""
+    """One version of a data set; only what was erased of it can change."""
 
     step: str = Field(description="The step that stored the rows.")
     attempt: int
     artifact: ArtifactRef = Field(description="The stored rows.")
     preferences: ArtifactRef | None = Field(description="Their pairs or labels; null for none.")
+    erased_rows: int = Field(default=0, description="How many rows were erased from it, and their bytes removed.")
+    erasing: bool = Field(default=False, description="Whether bytes of erased rows are still to be removed.")
+    remains: ArtifactRef | None = Field(
+        default=None, description="What remains of the stored rows, which is what jobs read; null if no row was erased."
+    )
     row_index: ArtifactRef | None = Field(description="The index by which its rows are found; null for none.")
     metrics: dict[str, float | None] = Field(description="Statistics of tokens and what was found about the rows.")
     layout: str | None = Field(description="The layout of the rows and the columns that were read, in words.")
@@ -49,4 +54,7 @@ def stored_dataset(stored: StoredDataset) -> DatasetView:
     """Return the view of what a row has."""
     made = stored.made
     fields = made.model_dump(exclude={"dataset"})
+    if remains := stored.remains:
+        fields |= {"erased_rows": remains.rows, "remains": remains.artifact}
+    fields |= {"erasing": bool(stored.erasing)}
     return DatasetView(id=f"{made.dataset}@{made.sha256}", name=made.dataset, registered_at=stored.registered_at, **fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 from schemas.artifacts import SHA256_PATTERN
 from schemas.base import Frozen
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsErased, RowsRemoved
 from schemas.envelope import Event
 from schemas.jobs import StepCompleted
 from schemas.lines import SPLITS
@@ -50,6 +50,12 @@ class DatasetState(State):
     snapshot: Snapshot | None = None
     registered: DatasetRegistered | None = None
     registered_at: datetime | None = None
+    erasures: int = 0
+    """How often rows of it were erased."""
+    removed: int = 0
+    """How many of these erasures are done: the bytes are removed."""
+    remains: RowsRemoved | None = None
+    """What remains of it after the last of these."""
 
 
 class Datasets(AggregateType):
@@ -58,7 +64,7 @@ class Datasets(AggregateType):
     def __init__(self) -> None:
         columns = {
             "name": "text", "sha256": "text", "dataset_sha256": "text", "licence": "text", "job_id": "text",
-            "registered_by": "text", "registered_at": "timestamptz",
+            "registered_by": "text", "registered_at": "timestamptz", "erasing": "boolean",
         }  # fmt: skip
         super().__init__(DATA_SET, DatasetState, columns)
 
@@ -73,15 +79,19 @@ class Datasets(AggregateType):
             "job_id": made and made.job_id,
             "registered_by": made and made.registered_by,
             "registered_at": state.registered_at,
+            "erasing": state.erasures > state.removed,
         }
 
 
-def dataset_id(made: DatasetRegistered) -> str:
+_About = DatasetRegistered | RowsErased | RowsRemoved
+
+
+def dataset_id(made: _About) -> str:
     """Return `name@digest`."""
     return f"{made.dataset}@{made.sha256}"
 
 
-def dataset_ref(made: DatasetRegistered) -> Ref:
+def dataset_ref(made: _About) -> Ref:
     """Return the reference to one version of a data set."""
     return Ref(DATA_SET, dataset_id(made))
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas.base import EventData
-from schemas.datasets import DatasetRegistered
+from schemas.datasets import DatasetRegistered, RowsErased, RowsRemoved
 from schemas.deployments import (
     DeploymentAdvanced,
     DeploymentChanged,
@@ -24,6 +24,7 @@ from schemas.models import (
     AliasPolicySet,
     AliasRefused,
     AliasRemoved,
+    ErasedRowsLearnt,
     GatesChecked,
     ModelPromoted,
     ModelRegistered,
@@ -48,6 +49,7 @@ from services.registry.domain.datasets import (
 )
 from services.registry.domain.deployments.deciding import overdue
 from services.registry.domain.deployments.state import Deployments, DeploymentState, deployment_ref
+from services.registry.domain.erasing import Erasures, ErasureState, after_data_event, after_mark, erasure_ref
 from services.registry.domain.job_ends import FACTS, JobEnds, JobEndState, after_end, end_ref
 from services.registry.domain.requests import ENDINGS, PromotionRequests, PromotionRequestState, followed, requests_of
 from services.registry.domain.state import (
@@ -87,11 +89,14 @@ OWN = (
     DeploymentRetired,
     VersionStateChanged,
     VersionFilesRemoved,
+    ErasedRowsLearnt,
 )
 """Types of the events about models and deployments, which the registry numbers."""
+ABOUT_DATA = (DatasetRegistered, RowsErased, RowsRemoved)
+"""Types of those about data sets."""
 
 
-_OF_A_VERSION = (AliasRefused, GatesChecked, VersionDescribed, VersionStateChanged, VersionFilesRemoved)
+_OF_A_VERSION = (AliasRefused, GatesChecked, VersionDescribed, VersionStateChanged, VersionFilesRemoved, ErasedRowsLearnt)
 """Types of events that change nothing of the model's own row."""
 
 
@@ -110,9 +115,10 @@ class RegistryDomain(ExecutorDomain):
             Deployments(),
             DataUses(),
             JobEnds(),
+            Erasures(),
         )
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
-        self.handles |= {event.type_name() for event in (*OWN, *FACTS, DatasetRegistered)}
+        self.handles |= {event.type_name() for event in (*OWN, *FACTS, *ABOUT_DATA)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         """Return a model, and the version, move, check or requests that the event is about; or a deployment; or the data set that a step
@@ -121,16 +127,18 @@ class RegistryDomain(ExecutorDomain):
             return (*super().touches(event), *_about_data(event.data))
         if end := end_ref(event):
             return (end,)
-        if not isinstance(event.data, (*OWN, DatasetRegistered)):
+        if not isinstance(event.data, (*OWN, *ABOUT_DATA)):
             return super().touches(event)
         if event.source != self.source:
             return ()
         match event.data:
-            case DatasetRegistered() as registered:
-                return (dataset_ref(registered),)
+            case RowsErased() as erased:
+                return (dataset_ref(erased), erasure_ref(erased))
+            case DatasetRegistered() | RowsRemoved() as of_data:
+                return (dataset_ref(of_data),)
             case ModelRegistered(model=model, lineage=lineage):
                 return (model_ref(model), registration_ref(lineage.job_id, lineage.step))
-            case VersionDescribed() | VersionStateChanged() | VersionFilesRemoved() as told:
+            case VersionDescribed() | VersionStateChanged() | VersionFilesRemoved() | ErasedRowsLearnt() as told:
                 return (model_ref(told.model), registration_ref(told.job_id, told.step))
             case AliasMoved() | AliasRemoved() as moved:
                 return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
@@ -142,7 +150,7 @@ class RegistryDomain(ExecutorDomain):
 
     def owner(self, event: Event) -> Ref:
         """Return the model, the deployment or the data set, which numbers its events."""
-        if isinstance(event.data, DatasetRegistered):
+        if isinstance(event.data, ABOUT_DATA):
             return dataset_ref(event.data)
         if isinstance(event.data, DeploymentChanged):
             return deployment_ref(event.data.deployment)
@@ -150,8 +158,8 @@ class RegistryDomain(ExecutorDomain):
 
     def evolve(self, ref: Ref, state: Any, event: Event, logged: Logged | None) -> State:
         """Return the row after `event`."""
-        if isinstance(state, DatasetState):
-            return _dataset(state, event)
+        if isinstance(state, DatasetState | ErasureState):
+            return _data(state, event)
         if isinstance(state, DataUseState):
             return after_use(state, event, event.data) if isinstance(event.data, StepCompleted) else state
         if isinstance(state, JobEndState):
@@ -171,6 +179,8 @@ class RegistryDomain(ExecutorDomain):
                 changed = dict(state.put(told.state, told.reason, event.time))
             case RegistrationState(), VersionFilesRemoved():
                 changed = {"files_removed_at": event.time}
+            case RegistrationState(), ErasedRowsLearnt() as marked:
+                changed = dict(after_mark(state, marked, event.time))
             case ModelState(), AliasPolicySet() as rules:
                 changed = dict(state.ruled(rules, event.sequence or 0))
             case GateCheckState(), GatesChecked() as found:
@@ -203,13 +213,13 @@ def _about_data(completed: StepCompleted) -> tuple[Ref, ...]:
     return (*([dataset_ref(stored)] if stored else ()), *([use] if use else ()))
 
 
-def _dataset(state: DatasetState, event: Event) -> DatasetState:
-    match event.data:
-        case DatasetRegistered() as made:
+def _data(state: DatasetState | ErasureState, event: Event) -> DatasetState | ErasureState:
+    match state, event.data:
+        case DatasetState(), DatasetRegistered() as made:
             return after_registration(state, event, made)
-        case StepCompleted() as completed if told := stored_by(completed):
+        case DatasetState(), StepCompleted() as completed if told := stored_by(completed):
             return after_snapshot(state, event, told)
-    return state
+    return after_data_event(state, event)
 
 
 _KINDS: dict[type[EventData], str] = {ModelPromoted: "promoted", ModelRolledBack: "rolled_back", AliasRemoved: "removed"}

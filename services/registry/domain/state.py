@@ -158,10 +158,29 @@ class RegistrationState(State):
     state_reason: str = ""
     deleted_at: datetime | None = Field(default=None, description="When it was deleted; null: it is not.")
     files_removed_at: datetime | None = Field(default=None, description="When its files were removed; null: they are kept.")
+    erased: dict[str, "Learnt"] = Field(default_factory=dict)
+    """By data set, `name@digest`, the erased rows of it that the version learnt from."""
 
     def put(self, state: str, reason: str, at: datetime) -> Mapping[str, Any]:
         """Return the fields after the state of the version changed."""
         return {"state": state, "state_reason": reason, "deleted_at": at if state == DELETED else None}
+
+    @property
+    def erased_rows(self) -> int:
+        """The number of all erased rows that it learnt from."""
+        return sum(learnt.rows for learnt in self.erased.values())
+
+
+class Learnt(Frozen):
+    """The erased rows of one data set that a version learnt from."""
+
+    rows: int = Field(description="How many; where a ledger could not be read, they count as learnt.")
+    through: str | None = Field(
+        description="The version that it continues from and that learnt from them; null if its own job did."
+    )
+    at: datetime = Field(description="When that was found last.")
+    by: str = Field(description="Who erased rows of the data set last.")
+    reason: str = Field(description="Why.")
 
 
 class AliasMoveState(State):
@@ -229,7 +248,7 @@ class Registrations(AggregateType):
     def __init__(self) -> None:
         columns = {
             "model": "text", "version": "text", "job_id": "text", "requester": "text", "base_model": "text",
-            "dataset_sha256": "text", "purpose": "text", "registered_at": "timestamptz",
+            "dataset_sha256": "text", "purpose": "text", "registered_at": "timestamptz", "erased_rows": "bigint",
         }  # fmt: skip
         super().__init__(REGISTRATION, RegistrationState, columns)
 
@@ -245,6 +264,7 @@ class Registrations(AggregateType):
             "dataset_sha256": made and made.lineage.dataset_sha256,
             "purpose": made and made.purpose,
             "registered_at": state.registered_at,
+            "erased_rows": state.erased_rows,
         }
 
 

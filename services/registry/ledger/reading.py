@@ -33,6 +33,15 @@ class StoredLedgers:
         except (ArtifactCorrupt, ArtifactRefused, OSError, ValueError) as error:
             return Read([], type(error).__name__)
 
+    def places(self, index: ArtifactRef, digests: Iterable[str]) -> Mapping[str, list[IndexedRow]] | str:
+        """Return where in an index each of these digests is, those that are nowhere left out, or why that cannot be read."""
+        try:
+            file = self._folder(index) / FILE
+            found = {digest: rows_in(file, digest) for digest in digests}
+        except (ArtifactCorrupt, ArtifactRefused, OSError, ValueError) as error:
+            return type(error).__name__
+        return {digest: rows for digest, rows in found.items() if rows}
+
     def times(self, ledger: ArtifactRef, rows: Iterable[str]) -> Mapping[str, int] | str:
         """Return how often a training learnt from each of these rows, or why that cannot be read."""
         try:

@@ -16,6 +16,7 @@ DATASETS_AT_MOST = 500
 TRAININGS_AT_MOST = 1000
 VERSIONS_AT_MOST = 1000
 TRAINED = "train"
+_ALL = 2**31
 
 
 @dataclass
@@ -26,7 +27,13 @@ class _Search:
     learnt: dict[str, set[str]] = field(default_factory=dict)
     """By digest of a data set, the ids of its rows that may have been learnt from."""
     steps: dict[tuple[str, str, int, str], SeeingStep] = field(default_factory=dict)
+    unread: list[DataUse] = field(default_factory=list)
+    """The trainings whose ledger cannot be read."""
     remarks: list[str] = field(default_factory=list)
+
+
+Trainings = dict[tuple[str, str], set[str]]
+"""By job and step the ids of the rows that the training learnt from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,15 @@ class RowSearch:
             digest=digest, found=tuple(search.found), steps=tuple(search.steps.values()), versions=versions,
             complete=not search.remarks, remarks=tuple(search.remarks),
         )  # fmt: skip
+
+    async def trainings(self, sha256: str, rows: set[str]) -> tuple[Trainings, list[str]]:
+        """Return the trainings that learnt from these rows of a data set, and remarks; one whose ledger cannot be read counts for all."""
+        search, found = _Search(), Trainings()
+        await self._trainings(search, sha256, rows, _ALL)
+        for job_id, step, _, row in search.steps:
+            found.setdefault((job_id, step), set()).add(row)
+        found.update({(use.job_id, use.step): set(rows) for use in search.unread})
+        return found, search.remarks
 
     async def _datasets(self, search: _Search, digest: str, name: str | None) -> None:
         rows = await self.reads.rows(statements.SEARCHED, name, DATASETS_AT_MOST + 1)
@@ -69,11 +85,11 @@ class RowSearch:
                 if row.split == TRAINED:
                     search.learnt.setdefault(str(sha256), set()).add(row.id)
 
-    async def _trainings(self, search: _Search, sha256: str, rows: set[str]) -> None:
-        trainings = await self.reads.rows(statements.TRAININGS, sha256, TRAININGS_AT_MOST + 1)
-        if len(trainings) > TRAININGS_AT_MOST:
-            search.remarks.append(f"only {TRAININGS_AT_MOST} trainings on {sha256} were searched")
-        known = [(DataUse.model_validate_json(use), *stored) for use, *stored in trainings[:TRAININGS_AT_MOST]]
+    async def _trainings(self, search: _Search, sha256: str, rows: set[str], most: int = TRAININGS_AT_MOST) -> None:
+        trainings = await self.reads.rows(statements.TRAININGS, sha256, most + 1)
+        if len(trainings) > most:
+            search.remarks.append(f"only {most} trainings on {sha256} were searched")
+        known = [(DataUse.model_validate_json(use), *stored) for use, *stored in trainings[:most]]
         uses = [use for use, ours, of_job in known if _reads(use, ours, of_job)]
         await asyncio.to_thread(self._ledgers, search, uses, rows)
 
@@ -82,6 +98,7 @@ class RowSearch:
             assert use.ledger is not None
             times = self.ledgers.times(use.ledger, sorted(rows))
             if isinstance(times, str):
+                search.unread.append(use)
                 search.remarks.append(f"the ledger of {use.job_id}/{use.step}/{use.attempt} cannot be read: {times}")
                 continue
             for row in (row for row, number in times.items() if number):

@@ -41,6 +41,7 @@ COLUMNS: Mapping[str, Column] = {
     "version": Column("version", "r.version"),
     "purpose": Column("text", statements.PURPOSE),
     "state": Column("text", "r.version_state"),
+    "erased_rows": Column(_NUMBER, "r.erased_rows"),
     TIME: Column(_TIME, "r.registered_at"),
     "alias": Column(_ALIAS, "alias"),
     **{

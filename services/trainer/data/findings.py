@@ -24,6 +24,8 @@ class RowFindings:
         self._settings, self._max_length = settings, max_length
         self.rows = 0
         """The rows that were read."""
+        self.erased = 0
+        """The rows that were erased, and so are left out."""
         self.bad = BadRows(settings)
         self.long = Places()
         """The rows with more than `max_length` tokens that still have a token of an answer, or are left out."""
@@ -56,7 +58,10 @@ class RowFindings:
             raise UserFault(*reasons)
 
     def _empty(self, splits: Sequence[Split]) -> Iterator[Reason]:
-        left_out = f" that can be learnt from: {rows_are(self.bad.number)} bad" if self.bad.number else ""
+        why = [
+            f"{rows_are(number)} {what}" for number, what in ((self.bad.number, "bad"), (self.erased, "erased")) if number
+        ]
+        left_out = f" that can be learnt from: {' and '.join(why)}" if why else ""
         for split in dict.fromkeys(("train", "test", *splits)):
             name = getattr(self._settings.split, split)
             if name is not None and not self.counts[f"rows_{split}"]:
@@ -83,6 +88,7 @@ class RowFindings:
         lengths = numpy.frombuffer(self.lengths, dtype=numpy.uint32) if self.lengths else numpy.zeros(1)
         return {
             **{name: float(number) for name, number in sorted(self.counts.items())},
+            **({"rows_erased": float(self.erased)} if self.erased else {}),
             "rows_bad": float(self.bad.number),
             **self.bad.metrics(),
             "rows_cut": float(cut),
@@ -98,6 +104,8 @@ class RowFindings:
     def notes(self, same: Sameness) -> list[str]:
         """Return what a person should know, one sentence each."""
         notes = self.bad.notes()
+        if self.erased:
+            notes.append(f"{rows_are(self.erased)} erased and left out")
         if self.long.number:
             done = "left out" if self._settings.on_long_row == "skip" else "cut"
             notes.append(f"{rows_are(self.long.number)} longer than {self._max_length} tokens and {done} ({self.long})")

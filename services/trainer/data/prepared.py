@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,12 +68,15 @@ def prepare_rows(
     learnt: bool = True,
     check: Check = lambda *_: None,
     reading: RowReading | None = None,
+    erased: AbstractSet[str] = frozenset(),
+    erased_before: int = 0,
 ) -> Prepared:
     """Write the rows of each split to `folder`, and the pairs of each split, or the labels of the training split, to
     `preferences`.
 
     `turns` says which answers of a chat are learnt. If the rows' own answers are not `learnt`, their lengths do not matter.
     `reading` says how rows are read that were stored before; None: it follows from the first rows. `check` is called with the position, the row and the tokens of each row of the training split.
+    Rows whose digest is `erased` are left out and counted; `erased_before` were erased from the source.
 
     Raises UserFault with every kind of fault if more rows are bad than the settings leave out, or a split has no rows.
     """
@@ -83,7 +87,8 @@ def prepare_rows(
     if not readable:
         _refuse_unreadable(first, settings, source, max_length)
     reading = reading or reading_of(settings, readable, learns)
-    work = _Work(settings, reading, learns, chat, turns, max_length if learnt else None, check, source)
+    work = _Work(settings, reading, learns, chat, turns, max_length if learnt else None, check, source, erased)
+    work.found.erased = erased_before
     with ExitStack() as files:
         work.open(folder, preferences, files)
         rows = itertools.chain(first, placed)
@@ -142,8 +147,9 @@ class _Work:
         max_length: int | None,
         check: Check,
         source: Source,
+        erased: AbstractSet[str],
     ) -> None:
-        self._settings, self._reading, self._learns = settings, reading, learns
+        self._settings, self._reading, self._learns, self._erased = settings, reading, learns, erased
         self._chat, self._turns, self._max_length, self._check = chat, turns, max_length, check
         self.found = RowFindings(settings, max_length or 0)
         self.splits: list[Split] = list(source) if isinstance(source, dict) else []
@@ -171,6 +177,10 @@ class _Work:
                 self._write(one)
 
     def _mapped(self, split: Split | None, number: int, raw: RawRow) -> _Example | None:
+        digest = _digest(raw)
+        if digest in self._erased:
+            self.found.erased += 1
+            return None
         try:
             example = example_of(raw, f"{split or 'row'}-{number}", self._settings, self._reading)
             if self._learns in _PAIRS:
@@ -178,9 +188,7 @@ class _Work:
         except RowFault as fault:
             self.found.bad.note(raw.place, fault)
             return None
-        try:
-            digest = raw.digest or row_digest(raw.values)
-        except RecursionError:
+        if digest is None:
             what, remedy = "its values are nested too deeply", "flatten or remove the row"
             self.found.bad.note(raw.place, RowFault("dataset.columns", what, remedy))
             return None
@@ -280,6 +288,14 @@ class _Work:
         if split not in self._pairs:
             self._pairs[split] = self._opened(self._preferences / held_out_pairs_file(split))
         return self._pairs[split]
+
+
+def _digest(raw: RawRow) -> str | None:
+    """Return the digest of a row as it was given; None for one that is nested too deeply."""
+    try:
+        return raw.digest or row_digest(raw.values)
+    except RecursionError:
+        return None
 
 
 def _refuse_calls(answer: Message) -> None:

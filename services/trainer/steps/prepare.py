@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 import tempfile
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from schemas.jobs import StepResult
-from schemas.lines import split_file
+from schemas.lines import SPLITS, row_digests_file, split_file
 from schemas.reasons import shortened
 from schemas.results import (
     BASE_MODEL_SHA256,
@@ -22,11 +23,13 @@ from schemas.results import (
 )
 from schemas.steps import PrepareSettings
 from services.chassis.executor.child import Context, Stopping
+from services.chassis.storage.artifacts.erased import Erasures
+from services.chassis.storage.artifacts.erasing import erased_ids
 from services.chassis.storage.digests import file_sha256
 from services.trainer.data.layouts import Learns, RowReading
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import Source, read
-from services.trainer.data.stored import read_stored
+from services.trainer.data.stored import read_stored, row_digests
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of
@@ -42,6 +45,10 @@ from services.trainer.steps.snapshot import facts_for_the_registry, index_rows, 
 
 _NOTES_LIMIT = 2000
 _LOG = logging.getLogger(__name__)
+
+
+class ErasedMeanwhile(RuntimeError):
+    """Rows were erased while the step read them. It is no fault of the job: the next attempt leaves them out."""
 
 
 def prepare(context: Context) -> StepResult:
@@ -70,6 +77,7 @@ def prepare(context: Context) -> StepResult:
         if settings.harness is not None:
             generated = store_tasks(context, settings.harness, chat, checked.context_length, folder)
         source, reading, reference = _source(context, settings, settings.learns if learnt else "prompts")
+        erased = Erasures(context.task.artifacts).rows()
 
         def watch(done: int, of: int) -> None:
             if context.stopping:
@@ -79,7 +87,7 @@ def prepare(context: Context) -> StepResult:
         made = prepare_rows(
             source, dataset, settings.learns if learnt else "prompts", chat, settings.max_length, folder, preferences, watch,
             turns=settings.assistant_turns if settings.learns == "answers" else "last", learnt=learnt, check=prompts,
-            reading=reading,
+            reading=reading, erased=erased, erased_before=_erased_before(context),
         )  # fmt: skip
         prompts.refuse()
         longest = min(settings.max_length, int(made.metrics["tokens_longest_row"]))
@@ -101,6 +109,7 @@ def prepare(context: Context) -> StepResult:
             "context_length": checked.context_length, "notes": notes, **metrics,
         }  # fmt: skip
         facts = facts_for_the_registry(dataset, snapshot_digest(folder, preferences), context.task.requester) | facts
+        _refuse_erased_meanwhile(context, erased, folder)
         (folder / "dataset.json").write_text(json.dumps(described, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         outputs = {DATASET: context.store.put(folder)}
         with tempfile.TemporaryDirectory() as third:
@@ -111,6 +120,21 @@ def prepare(context: Context) -> StepResult:
     for note in (made.reading.words, *notes):
         _LOG.info("%s", note)
     return StepResult(outputs=outputs, metrics=metrics, facts=facts, needs=dict(needs))
+
+
+def _erased_before(context: Context) -> int:
+    """Return how many rows were erased from the registered data set that the job names."""
+    return len(erased_ids(fetched(context, DATASET))) if DATASET in context.task.inputs else 0
+
+
+def _refuse_erased_meanwhile(context: Context, known: AbstractSet[str], folder: Path) -> None:
+    """Raise ErasedMeanwhile if rows that are about to be stored were erased after reading began."""
+    if not (later := Erasures(context.task.artifacts).rows() - known):
+        return
+    files = [folder / row_digests_file(split) for split in SPLITS]
+    kept = sum(digest in later for file in files if file.is_file() for digest, _ in row_digests(file))
+    if kept:
+        raise ErasedMeanwhile(f"{kept} rows were erased while they were read; the next attempt leaves them out")
 
 
 def _source(context: Context, settings: PrepareSettings, learns: Learns) -> tuple[Source, RowReading | None, str]:

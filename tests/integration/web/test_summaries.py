@@ -24,7 +24,7 @@ from tests.integration.web.test_answers import ODD
 
 FINISHED = {
     "job": "summary",
-    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"state":' || to_json(r.version_state) || ',"tags":' || coalesce(CAST(r.tags AS text), '{}') || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
+    "version": """r.summary || ',"purpose":' || to_json(r.purpose) || ',"started_from":' || coalesce(CAST(to_json(r.started_from) AS text), 'null') || ',"state":' || to_json(r.version_state) || ',"tags":' || coalesce(CAST(r.tags AS text), '{}') || ',"erased_rows":' || coalesce(r.erased_rows, 0) || ',"aliases":' || CAST(coalesce(m.named -> r.version, '[]') AS text) || '}'""",
 }
 ROWS = {"job": "job", "version": "registration r JOIN model m ON m.key = r.model"}
 
@@ -44,6 +44,7 @@ BY_HAND = {
         "started_from": "r.state -> 'registered' -> 'lineage' ->> 'started_from'",
         "state": "coalesce(r.state ->> 'state', 'live')",
         "tags": "coalesce(r.state -> 'tags', '{}')",
+        "erased_rows": "coalesce((SELECT sum(CAST(e.value ->> 'rows' AS bigint)) FROM jsonb_each(r.state -> 'erased') AS e), 0)",
         "aliases": """ARRAY(SELECT n.key FROM jsonb_each_text(m.aliases) AS n WHERE n.value = r.version ORDER BY n.key COLLATE "C")""",
         "registered_at": written("r.registered_at"),
         **{name: f"r.{name}" for name in ("job_id", "requester", "base_model", "dataset_sha256")},

@@ -20,6 +20,7 @@ from schemas.bounds import (
     fitting_reasons,
     fitting_result,
 )
+from schemas.datasets import ROWS_AT_ONCE
 from schemas.discards import LogAccepted, MovedPosition
 from schemas.envelope import encode
 from schemas.generate.examples import EXAMPLES
@@ -119,6 +120,12 @@ LARGEST: dict[str, dict[str, Any]] = {
     "DatasetRegistered": {
         "dataset": NAME, "artifact": ARTIFACT, "preferences": ARTIFACT, "metrics": RESULT.metrics, "reference": WORST * 666,
         "source": WORST * 166, "licence": WORST * 33, "layout": WORST * 666, "notes": WORST * 666, "registered_by": WORST * 85, **ABOUT,
+    },
+    "RowsErased": {"erasure": NAME, "dataset": NAME, "rows": ("f" * 64,) * ROWS_AT_ONCE, "by": WORST * 85, "reason": WORST * 666},
+    "RowsRemoved": {"dataset": NAME, "artifact": ARTIFACT, "preferences": ARTIFACT},
+    "ErasedRowsLearnt": {
+        "model": NAME, "version": NAME, **ABOUT, "erasure": NAME, "dataset": NAME * 2, "through": NAME * 2, "by": WORST * 85,
+        "reason": WORST * 666,
     },
     "VersionStateChanged": {"model": NAME, "version": NAME, **ABOUT, "by": WORST * 85, "reason": WORST * 666},
     "VersionFilesRemoved": {"model": NAME, "version": NAME, **ABOUT, "artifact": ARTIFACT},

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.artifacts import ArtifactRef
+from schemas.datasets import RowsErased, RowsRemoved
 from schemas.deployments import Rollout
 from schemas.envelope import Event, encode
 from schemas.gates import AliasPolicy, Gate
@@ -39,6 +40,7 @@ from services.chassis.kernel.transaction.unit_of_work import UnitOfWork
 from services.chassis.replay.row import RowFold
 from services.registry.domain.aliases import Change, ChangeRefused, earlier_version, remove
 from services.registry.domain.approving import decline, waiting_for
+from services.registry.domain.datasets import DatasetState, dataset_ref
 from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import (
     DeploymentRefused,
@@ -51,6 +53,7 @@ from services.registry.domain.deployments.deciding import (
 )
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 from services.registry.domain.describing import describe
+from services.registry.domain.erasing import erasure, erasure_ref, learnt_from_erased, removal
 from services.registry.domain.models import RegistryDomain
 from services.registry.domain.policies import set_policy
 from services.registry.domain.promoting import Decided, Wish, approval, promotion, rollback, rows_needed
@@ -116,6 +119,7 @@ class World:
                 self.deploy,
                 self.deploy,
                 self.chance.choice((self.change_state, self.change_state, self.remove)),
+                self.erase,
             )
         )
         turn()
@@ -334,6 +338,38 @@ class World:
         number = next(self.seconds)
         self.log[JOBS.name].append(an_event(told, seconds=number, sequence=number, subject=job))
 
+    def erase(self) -> None:
+        """A person erases rows of a data set, the remover tells that their bytes are gone, or that a version had learnt from them."""
+        data = [row.state for row in self.rows.values() if isinstance(row.state, DatasetState) and row.state.registered]
+        if not data:
+            return
+        state = self.chance.choice(data)
+        made = state.registered
+        assert made is not None
+        about = {"dataset": made.dataset, "sha256": made.sha256}
+        told = RowsErased(**about, erasure=f"erasure-{next(self.ids)}", rows=("e" * 64,), by="a person", reason="r")
+        if not state.erasures or self.chance.random() < 0.3:
+            unit = self.unit(dataset_ref(told), erasure_ref(told))
+            unit.apply(erasure(told))
+        elif self.chance.random() < 0.5:
+            unit = self.unit(dataset_ref(told))
+            done = RowsRemoved(**about, erasures=state.erasures, rows=1, artifact=made.artifact)
+            if (decided := removal(state, done)) is not None:
+                unit.apply(decided)
+        else:
+            known = [
+                row.state for row in self.rows.values() if isinstance(row.state, RegistrationState) and row.state.registered
+            ]
+            if not known:
+                return
+            version = self.chance.choice(known)
+            assert version.registered is not None
+            lineage = version.registered.lineage
+            unit = self.unit(model_ref(version.registered.model), registration_ref(lineage.job_id, lineage.step))
+            if (decided := learnt_from_erased(version, told, self.chance.randint(1, 3), None)) is not None:
+                unit.apply(decided)
+        self.outbox += unit.emitted
+
     def archived(self) -> set[tuple[str, str]]:
         rows = (row.state for row in self.rows.values())
         made = [row for row in rows if isinstance(row, RegistrationState) and row.state in OUT_OF_USE]
@@ -434,7 +470,7 @@ def test_a_version_is_given_once_an_attempt_ends_once_and_numbers_have_no_gap(se
         for state in states
         if isinstance(state, RegistrationState) and state.registered
     }
-    sets = Counter(event.subject for event in world.log[DATASETS.name])
+    sets = Counter(event.subject for event in world.log[DATASETS.name] if event.type == "DatasetRegistered")
     assert max(sets.values(), default=1) == 1
     moved = [event.data for event in world.log[MODELS.name] if isinstance(event.data, AliasMoved)]
     assert {(data.model, data.version) for data in moved} <= known
@@ -536,6 +572,9 @@ def test_the_random_worlds_do_what_they_are_about() -> None:
         "PromotionDeclined",
         "VersionStateChanged",
         "VersionFilesRemoved",
+        "RowsErased",
+        "RowsRemoved",
+        "ErasedRowsLearnt",
     }
     deployments = {f"Deployment{what}" for what in ("Requested", "Advanced", "Ready", "Degraded", "RolledBack", "Retired")}
     assert wanted_types | moves | deployments <= set(seen)

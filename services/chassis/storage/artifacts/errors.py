@@ -32,6 +32,14 @@ class ArtifactMissing(ArtifactCorrupt):
         super().__init__(uri, MANIFEST, "a file", "nothing: the artifact is missing")
 
 
+class ArtifactErased(ArtifactCorrupt):
+    """Rows of the artifact were erased, so that some of its files are gone; what remains of it is another artifact."""
+
+    def __init__(self, uri: str, remains: str) -> None:
+        super().__init__(uri, MANIFEST, "an artifact of which no row was erased", "one with rows that were erased")
+        self.args = (f"artifact {uri}: rows of it were erased; read what remains of it, {remains}",)
+
+
 class StoreAway(OSError):
     """The store does not answer or does not exist; nothing is known about the artifact, and a retry may help."""
 

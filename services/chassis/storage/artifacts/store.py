@@ -13,9 +13,11 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.artifacts import ArtifactRef, Manifest, ManifestEntry
+from services.chassis.storage.artifacts.erased import Erasures, store_of
 from services.chassis.storage.artifacts.errors import (
     MANIFEST,
     ArtifactCorrupt,
+    ArtifactErased,
     ArtifactMissing,
     ArtifactRefused,
     StoreAway,
@@ -49,8 +51,8 @@ class ArtifactStore:
     def put(self, folder: Path) -> ArtifactRef:
         """Store the files of `folder` durably and return the reference.
 
-        Raises ArtifactRefused for links and odd names, StorageFailure where the store has no room; partial files are
-        removed.
+        Raises ArtifactRefused for links and odd names, ArtifactErased where rows in these files were erased from the store,
+        StorageFailure where the store has no room; partial files are removed.
         """
         paths = files_of(folder)
         size = sum((folder / path).stat().st_size for path in paths)
@@ -62,8 +64,17 @@ class ArtifactStore:
 
         Of a local store it is the stored folder itself, else a copy in the cache. A complete cached copy is reused; a
         download that arrives altered is fetched once more. Raises ArtifactCorrupt, StoreAway, and StorageFailure where the
-        cache has no room.
+        cache has no room; ArtifactErased, which is an ArtifactCorrupt, if rows of it were erased.
         """
+        with _erased_errors(ref):
+            return self._fetch(ref, cache)
+
+    def fetch_remaining(self, ref: ArtifactRef, cache: Path) -> Path:
+        """As `fetch`; of an artifact from which rows were erased, the folder has what remains of it."""
+        remaining = Erasures(self.uri).remaining(ref.sha256)
+        return self.fetch(remaining.ref if remaining else ref, cache)
+
+    def _fetch(self, ref: ArtifactRef, cache: Path) -> Path:
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
             verify_folder(Path(root), ref)
@@ -93,7 +104,11 @@ class ArtifactStore:
         return target
 
     def verify(self, ref: ArtifactRef) -> Manifest:
-        """Read and compare every file, then return the manifest. Raises ArtifactCorrupt."""
+        """Read and compare every file, then return the manifest. Raises ArtifactCorrupt, or ArtifactErased as `fetch` does."""
+        with _erased_errors(ref):
+            return self._verify(ref)
+
+    def _verify(self, ref: ArtifactRef) -> Manifest:
         fs, root = fsspec.url_to_fs(ref.uri)
         if isinstance(fs, LocalFileSystem):
             return verify_folder(Path(root), ref)
@@ -109,9 +124,24 @@ class ArtifactStore:
             require_same_content(ref, entry, *digests)
         return manifest
 
+    def stored(self, digest: str) -> ArtifactRef | None:
+        """Return the reference to the artifact that this store keeps under a digest, as its manifest says; None if it has none."""
+        path = self._path(digest)
+        try:
+            with store_errors(self.uri):
+                raw = self._fs.cat_file(f"{path}/{MANIFEST}")
+        except FileNotFoundError:
+            return None
+        size = sum(entry.size for entry in Manifest.model_validate_json(raw).files)
+        return ArtifactRef(uri=self._uri(path), sha256=digest, size=size)
+
     def is_own(self, ref: ArtifactRef) -> bool:
         """Whether the reference leads to where this store keeps an artifact of that digest."""
         return ref.uri == self._uri(self._path(ref.sha256))
+
+    def _refuse_erased(self, ref: ArtifactRef) -> None:
+        if remaining := Erasures(self.uri).remaining(ref.sha256):
+            raise ArtifactErased(ref.uri, remaining.ref.uri)
 
     def _uri(self, path: str) -> str:
         return path if self._local else str(self._fs.unstrip_protocol(path))
@@ -136,6 +166,7 @@ class ArtifactStore:
             for directory, _, _ in os.walk(temporary):
                 sync(Path(directory))
             ref = self._ref(manifest)
+            self._refuse_erased(ref)
             move(temporary, Path(ref.uri), ref)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -149,6 +180,7 @@ class ArtifactStore:
             entries.append(ManifestEntry(path=path, size=size, sha256=digest))
         manifest = Manifest(files=tuple(entries))
         ref = self._ref(manifest)
+        self._refuse_erased(ref)
         with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact creates the store
             self.verify(ref)
             return ref
@@ -177,6 +209,21 @@ class ArtifactStore:
                 found = digest_and_size(source, target)
             require_same_content(ref, entry, *found)
         write_file(temporary / MANIFEST, raw)
+
+
+@contextlib.contextmanager
+def _erased_errors(ref: ArtifactRef) -> Iterator[None]:
+    """Turn the error of a file that is gone because rows in it were erased into ArtifactErased."""
+    try:
+        yield
+    except ArtifactErased:
+        raise
+    except ArtifactCorrupt as corrupt:
+        store = store_of(ref)
+        remaining = Erasures(store).remaining(ref.sha256) if store else None
+        if remaining is None:
+            raise
+        raise ArtifactErased(ref.uri, remaining.ref.uri) from corrupt
 
 
 @contextlib.contextmanager

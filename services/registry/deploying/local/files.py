@@ -92,7 +92,7 @@ def _probes(target: Target, sources: Sources) -> tuple[Probe, ...]:
     if target.predictions is None:
         return ()
     try:
-        folder = ArtifactStore(sources.artifacts).fetch(target.predictions, sources.cache)
+        folder = ArtifactStore(sources.artifacts).fetch_remaining(target.predictions, sources.cache)
         with (folder / Prediction.FILE).open("rb") as lines:
             read = (Prediction.model_validate_json(line) for line in lines)
             asked = (Probe(one.messages, one.greedy.strip()) for one in read if one.messages and one.greedy.strip())
