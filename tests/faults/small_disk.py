@@ -43,7 +43,7 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def remount(folder: Path, how: str) -> None:
-    """Mount it again as `ro` or `rw`."""
+    """Mount it again with other options of mount(8), such as `ro`, `rw` or `size=8m`."""
     subprocess.run(["mount", "-o", f"remount,{how}", folder], check=True)
 
 

@@ -63,8 +63,8 @@ class Observed:
     state: ServingState
     reason: str
     """One word in CamelCase. ready: Ready. starting: Starting, Verifying, Loading, Probing, Restarting. failed: DigestMismatch,
-    ArtifactMissing, BaseMissing, WrongBase, Unloadable, OutOfMemory, PortTaken, NotAnswering, EmptyAnswer, SameAsBase, AnswerDiffers,
-    DriverUnavailable. draining: Draining."""
+    ArtifactMissing, BaseMissing, FilesUnavailable, WrongBase, Unloadable, OutOfMemory, PortTaken, NotAnswering, EmptyAnswer,
+    SameAsBase, AnswerDiffers, DriverUnavailable. draining: Draining."""
     message: str
     """What happened, and what to do about it; empty when ready."""
     address: str | None

@@ -63,6 +63,12 @@ def evaluated(base: Path, adapter: Path) -> str:
     return chat.text(made[0][0])
 
 
+def cut_short(file: Path) -> None:
+    """Take the last byte away, which a full disk or a broken copy may do."""
+    file.chmod(0o644)
+    file.write_bytes(file.read_bytes()[:-1])
+
+
 async def test_a_version_is_deployed_answers_as_it_was_evaluated_and_is_started_again_when_its_process_is_killed(
     kafka: str, database_url: str, tmp_path: Path
 ) -> None:
@@ -86,8 +92,8 @@ async def test_a_version_is_deployed_answers_as_it_was_evaluated_and_is_started_
         assert answer.json()["usage"]["completion_tokens"] in range(1, 5)
         assert (await registry.callers.post("/chat/completions", json={**asked, "colour": 1})).status_code == 400
 
-        again = {**asked, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 48}
-        answered = (await registry.callers.post("/chat/completions", json=again)).json()
+        recorded_question = {**asked, "messages": [{"role": "user", "content": QUESTION}], "max_tokens": 48}
+        answered = (await registry.callers.post("/chat/completions", json=recorded_question)).json()
         assert answered["choices"][0]["message"]["content"] == said
 
         first = drivers.pid
@@ -101,6 +107,16 @@ async def test_a_version_is_deployed_answers_as_it_was_evaluated_and_is_started_
         view = await shown(registry)
         assert (view["generation"], view["given_up"]) == (1, None)
         assert told(registry)[:2] == ["Requested 1.0.0", "Ready 1.0.0"]
+
+        step = registry.step("job-2", "router", artifact, base=(str(base), folder_digest(base)), predictions=recorded)
+        await registry.ask(step)
+        await registry.result(step)
+        again = (await registry.http.get(f"/models/{registry.name('router')}")).json()["version"]
+        cut_short(Path(artifact.uri) / "adapter_model.safetensors")
+        await deploy(registry, again)
+        await until(lambda: f"RolledBack {again}" in told(registry), what=lambda: told(registry))
+        assert (await shown(registry))["given_up"]["reason"] == "DigestMismatch"
+        assert (await registry.callers.post("/chat/completions", json=asked)).json()["choices"] == answer.json()["choices"]
         assert await registry.differences() == 0
         last = drivers.pid
         assert last is not None

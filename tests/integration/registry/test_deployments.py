@@ -276,6 +276,37 @@ async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person_by_
     assert (await deployments("retire", name, "--reason", "Done.")).code == 0
 
 
+FOR_GOOD, FOR_NOW = ("DigestMismatch", "EmptyAnswer"), ("FilesUnavailable", "PortTaken")
+
+
+async def test_whatever_is_wrong_with_a_version_callers_stay_with_the_one_before_and_the_rows_are_what_the_log_says(
+    registry: Registry, driver: StandIn
+) -> None:
+    await registered(registry, "job-1", "job-2")
+    await deploy(registry, "1.0.0")
+    await serves(registry, "1.0.0")
+    async with calling(registry, 2) as callers:
+        for generation, reason in enumerate((*FOR_GOOD, *FOR_NOW), 2):
+            driver.of("2.0.0").state, driver.of("2.0.0").reason = "failed", reason
+            await deploy(registry, "2.0.0", rollout={"deadline_seconds": 600 if reason in FOR_GOOD else 1})
+            await until(lambda: given_up(registry, generation))  # noqa: B023 (awaited before the next turn)
+            view = await shown(registry)
+            conditions = {one["type"]: (one["status"], one["reason"]) for one in view["conditions"]}
+            why = reason if reason in FOR_GOOD else "ProgressDeadlineExceeded"
+            assert conditions["Progressing"] == ("False", why)
+            assert conditions["Degraded"] == ("False", "AsWished")
+            await serves(registry, "1.0.0")
+        before = callers.versions.total()
+        await until(lambda: callers.versions.total() > before + 20)
+    assert (callers.failed, set(callers.versions)) == ([], {"1.0.0"})
+    assert await registry.differences() == 0
+
+
+async def given_up(registry: Registry, generation: int) -> bool:
+    view = await shown(registry)
+    return bool(view["given_up"] and view["given_up"]["generation"] == generation)
+
+
 async def test_what_a_driver_says_wrongly_changes_no_answer(registry: Registry, driver: StandIn) -> None:
     await registered(registry, "job-1")
     await deploy(registry, "1.0.0")

@@ -29,6 +29,7 @@ from services.registry.deploying.local.files import Sources, verified
 from services.registry.deploying.local.server import Patience
 from tests.allowed import IN_TESTS
 from tests.changed_adapter import changed_adapter
+from tests.faults.small_disk import remount, small_disk, why_not
 from tests.tiny_model import build
 from tests.toy import until
 from tests.trainer import put_lines
@@ -251,6 +252,32 @@ def test_a_damaged_artifact_is_not_loaded(home: Path, target: Target, tmp_path: 
     with pytest.raises(Refused) as refused:
         verified(replace(target, artifact=copied), sources(home))
     assert refused.value.reason == reason
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
+async def test_a_disk_that_is_full_during_the_download_is_told_and_the_version_serves_once_there_is_room(
+    start: Start, target: Target, home: Path, tmp_path: Path
+) -> None:
+    remote = ArtifactStore("memory://artifacts").put(home / "adapter")
+    with small_disk(tmp_path / "small", "16k") as disk:
+        driver = start("talks")
+        driver._sources = replace(sources(home), cache=disk)
+        await driver.ensure(replace(target, artifact=remote))
+        slot = await seen(driver, "failed")
+        assert (slot.reason, "the disk is full" in slot.message) == ("FilesUnavailable", True)
+        assert not (tmp_path / "starts").exists()
+        assert list(disk.glob("artifacts/*/*")) == []
+        remount(disk, "size=8m")
+        await driver.ensure(replace(target, artifact=remote))
+        await seen(driver, "ready")
+        await driver.close()
+
+
+def test_a_store_that_does_not_answer_is_no_fault_of_the_version(target: Target, home: Path) -> None:
+    away = target.artifact.model_copy(update={"uri": f"{home}/unmounted/sha256/aa/{target.artifact.sha256}"})
+    with pytest.raises(Refused) as refused:
+        verified(replace(target, artifact=away), sources(home))
+    assert refused.value.reason == "FilesUnavailable"
 
 
 def test_an_adapter_is_not_put_on_another_base_model(home: Path, target: Target) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from schemas.lines import Message, Prediction
 from schemas.results import BASE_MODEL_SHA256
 from services.chassis.process.logging import get_logger
-from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing, StoreAway
+from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
 from services.chassis.storage.sources.allowed import AllowedSources
@@ -77,14 +77,12 @@ def verified(target: Target, sources: Sources) -> TargetFiles:
 def _artifact(target: Target, sources: Sources) -> Path:
     try:
         return ArtifactStore(sources.artifacts).fetch(target.artifact, sources.cache)
-    except (ArtifactMissing, StoreAway) as error:
+    except ArtifactMissing as error:
         raise Refused("ArtifactMissing", str(error)) from error
     except ArtifactCorrupt as error:
         raise Refused("DigestMismatch", str(error)) from error
     except OSError as error:
-        raise Refused(
-            "ArtifactMissing", f"the artifact of {target.served} cannot be read: {error}; see to the store"
-        ) from error
+        raise _unavailable(f"the artifact of {target.served}", error) from error
 
 
 def _probes(target: Target, sources: Sources) -> tuple[Probe, ...]:
@@ -100,9 +98,9 @@ def _probes(target: Target, sources: Sources) -> tuple[Probe, ...]:
     except ArtifactMissing:
         _log.warning("no recorded answers to compare with", served=target.served, predictions=target.predictions.uri)
         return ()
-    except StoreAway as error:
-        raise Refused("ArtifactMissing", str(error)) from error
-    except (ArtifactCorrupt, OSError, ValueError) as error:
+    except OSError as error:
+        raise _unavailable(f"the recorded answers of {target.served}", error) from error
+    except (ArtifactCorrupt, ValueError) as error:
         what = f"the recorded answers of {target.served} cannot be read: {error}"
         raise Refused("DigestMismatch", f"{what}; restore the artifact, or evaluate the version again") from error
 
@@ -113,9 +111,14 @@ def _base(target: Target, sources: Sources) -> Path:
     except ReferenceFault as fault:
         raise Refused("BaseMissing", f"the base model {target.base_model}: {fault}") from fault
     except OSError as error:
-        raise Refused(
-            "BaseMissing", f"the base model {target.base_model} cannot be read: {error}; send it again"
-        ) from error
+        raise _unavailable(f"the base model {target.base_model}", error) from error
+
+
+def _unavailable(what: str, error: OSError) -> Refused:
+    """Return that files cannot be had at present: their store is away, or this machine has no room for them or cannot read them."""
+    return Refused(
+        "FilesUnavailable", f"{what} cannot be had now: {error}; see to the store or the disk: it is tried again"
+    )
 
 
 def _trained_on(folder: Path) -> str | None:
