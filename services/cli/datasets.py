@@ -13,6 +13,7 @@ from services.cli.base_models import local_base
 from services.cli.commands import Commands
 from services.cli.exits import Exit, stop_with
 from services.cli.output import print_json, print_line, print_pairs
+from services.cli.stored_data import stored_data
 from services.cli.token_lines import token_lines
 
 app = Commands()
@@ -26,10 +27,16 @@ _LAYOUTS = Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion"
 
 @app.command(
     example="neuroweaver datasets preview rows.jsonl --base-model HuggingFaceTB/SmolLM2-135M-Instruct\n"
-    "neuroweaver datasets preview rows.csv -m ./model --column prompt=question"
+    "neuroweaver datasets preview rows.csv -m ./model --column prompt=question\n"
+    "neuroweaver datasets preview support@5f0c6a81d2b4 -m ./model"
 )
 def preview(
-    reference: Annotated[str, typer.Argument(help="A file, a folder, a URL or a hub id.", metavar="FILE|REFERENCE")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            help="A file, a folder, a URL, a hub id, or NAME@DIGEST of a registered data set.", metavar="FILE|REFERENCE"
+        ),
+    ],
     base_model: Annotated[
         str,
         typer.Option(
@@ -85,8 +92,12 @@ def _preview(settings: DatasetSettings, base_model: str, max_length: int, learns
         stop_with(Exit.FAILED, f"{error}: to read data sets on this machine, pip install 'neuroweaver[trainer]'")
     without_bitsandbytes()
     base = local_base(base_model)
+    stored = stored_data(settings, base.cache)
+    if stored is not None and not stored.tested:
+        settings = settings.model_copy(update={"split": settings.split.model_copy(update={"test": None})})
+    folders = None if stored is None else (stored.rows, stored.preferences)
     try:
-        return trainer.preview(settings, base.folder, max_length, learns, rows, base.cache, base.allowed)
+        return trainer.preview(settings, base.folder, max_length, learns, rows, base.cache, base.allowed, folders)
     except UserFault as fault:
         stop_with(Exit.FAILED, "\n".join(map(str, fault.reasons)))
 

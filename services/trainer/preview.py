@@ -10,11 +10,13 @@ from schemas.lines import Row, split_file
 from schemas.reasons import Reason
 from schemas.recipes.dataset import DatasetSettings
 from services.chassis.executor.child import UserFault
+from services.chassis.storage.artifacts.erasing import erased_ids
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.language_models.chat_format.chat import Chat, ChatFault, Tokens
-from services.trainer.data.layouts import Learns
+from services.trainer.data.layouts import Learns, RowReading
 from services.trainer.data.prepared import Prepared, prepare_rows
-from services.trainer.data.sources import read
+from services.trainer.data.sources import Source, read
+from services.trainer.data.stored import read_stored
 
 _UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 _BYTES_AT_MOST = 4
@@ -60,8 +62,10 @@ def preview(
     number: int,
     cache: Path,
     allowed: AllowedSources,
+    stored: tuple[Path, Path | None] | None = None,
 ) -> Preview:
-    """Read the whole data set as `prepare` does, and return its first `number` rows.
+    """Read the whole data set as `prepare` does, and return its first `number` rows. `stored` has the folders of a registered data set with
+    its rows, and with their pairs or labels.
 
     Rows are shown even where a job would refuse the data set for its bad or long rows. Raises UserFault if none can be.
     """
@@ -73,7 +77,7 @@ def preview(
 
     def prepared(settings: DatasetSettings) -> tuple[Prepared, list[PreviewedRow]]:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as preferences:
-            source = read(settings, cache, allowed)
+            source, reading, erased = _source(settings, learns, cache, allowed, stored)
             made = prepare_rows(
                 source,
                 settings,
@@ -84,6 +88,8 @@ def preview(
                 Path(preferences),
                 lambda done, of: None,
                 learnt=learns != "prompts",
+                reading=reading,
+                erased_before=erased,
             )
             with (Path(folder) / split_file("train")).open(encoding="utf-8") as lines:
                 rows = [Row.model_validate_json(line) for line in itertools.islice(lines, number)]
@@ -102,6 +108,17 @@ def preview(
         except UserFault:
             raise fault from None
     return Preview(made.reading.words, made.metrics, made.notes, refused, rows)
+
+
+def _source(
+    settings: DatasetSettings, learns: Learns, cache: Path, allowed: AllowedSources, stored: tuple[Path, Path | None] | None
+) -> tuple[Source, RowReading | None, int]:
+    """Return the rows, how those of a registered data set were read, and how many were erased from it."""
+    if stored is None:
+        return read(settings, cache, allowed), None, 0
+    rows, preferences = stored
+    source, reading, _ = read_stored(settings, learns, rows, preferences)
+    return source, reading, len(erased_ids(rows))
 
 
 def _previewed(row: Row, tokens: Tokens, chat: Chat, max_length: int) -> PreviewedRow:

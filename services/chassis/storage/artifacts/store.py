@@ -48,6 +48,11 @@ class ArtifactStore:
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 
+    @classmethod
+    def of(cls, ref: ArtifactRef) -> "ArtifactStore":
+        """Return the store that has an artifact, as its place says."""
+        return cls(store_of(ref) or ref.uri)
+
     def put(self, folder: Path) -> ArtifactRef:
         """Store the files of `folder` durably and return the reference.
 
