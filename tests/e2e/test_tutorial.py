@@ -5,6 +5,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -60,15 +61,20 @@ class Reader:
         """What was printed has the lines that the tutorial shows, perhaps after a while."""
         if self.repeats:
             wait_for(
-                lambda: not missing(shown, self.said) or self.run(), lambda: f"{missing(shown, self.said)}: {self.said}"
+                lambda: not missing(shown, self.said) or self.repeat(), lambda: f"{missing(shown, self.said)}: {self.said}"
             )
         else:
             assert missing(shown, said) == [], said
 
-    def run(self) -> bool:
-        """Run the commands of the latest block; always false."""
-        self.said = "".join(map(self.one, self.block))
+    def repeat(self) -> bool:
+        """Run the latest block again a second later; always false, because what it says has to be looked at."""
+        time.sleep(1)
+        self.run()
         return False
+
+    def run(self) -> None:
+        """Run the commands of the latest block."""
+        self.said = "".join(map(self.one, self.block))
 
     def one(self, line: str) -> str:
         """Run one command; it must end as the tutorial says."""
