@@ -25,9 +25,9 @@ from services.chassis.storage.references import folder_digest
 from services.chassis.storage.sources.settings import SourceSettings
 from services.demo.base_model import install
 from services.registry.deploying.driver import Target
+from services.registry.deploying.files import Sources
 from services.registry.deploying.local.base import ProcessOptions
 from services.registry.deploying.local.driver import LocalDriver
-from services.registry.deploying.local.files import Sources
 
 CLIENTS = (1, 8, 32)
 _SUBJECTS = ("a fox", "the sea", "a lighthouse", "two brothers", "a train", "winter", "a garden", "an old clock")

@@ -8,6 +8,8 @@ from schemas.base import EventData, Frozen
 DEADLINE_SECONDS, BAKE_SECONDS = 600.0, 60.0
 """How long a version may take to be ready, and how long the one before it is kept warm, unless a deployment says otherwise."""
 DIRECT, CANARY = "direct", "canary"
+LOCAL, VLLM, KSERVE = DRIVERS = ("local", "vllm", "kserve")
+"""What serves versions: processes of the registry's machine, vLLM's servers, or KServe on Kubernetes."""
 STEPS = (1.0, 10.0, 50.0, 100.0)
 STEP_SECONDS, LEAST_REQUESTS, ERROR_RATE, EMPTY_RATE, SLOWER_BY = 60.0, 20, 0.02, 0.05, 1.5
 
@@ -91,6 +93,10 @@ class DeploymentRequested(DeploymentChanged):
     alias: str | None = Field(default=None, description="The alias that named the version; null if none was asked for.")
     follow: bool = Field(
         default=False, description="Whether each move of the alias becomes the next generation of the deployment."
+    )
+    driver: str = Field(
+        default=LOCAL,
+        description="What serves it: local, processes of the registry's machine; vllm, the vLLM servers that the operator runs; kserve, KServe.",
     )
     rollout: Rollout = Field(default=Rollout(), description="How the deployment comes to the version.")
     by: str = Field(description="Who wants it; `model@alias` if the alias moved that is followed.")

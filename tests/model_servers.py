@@ -138,6 +138,11 @@ class StandIn:
             self.stopping.add(stopping)
             stopping.add_done_callback(self.stopping.discard)
 
+    async def stand_by(self, drain_seconds: float) -> None:
+        """Stop everything in time."""
+        for deployment, slot in list(self.slots):
+            await self.remove(deployment, slot, drain_seconds)
+
     async def close(self) -> None:
         """Stop everything."""
         for deployment, slot in list(self.slots):

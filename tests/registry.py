@@ -33,6 +33,8 @@ from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.app import assembled
 from services.registry.deploying.driver import Driver
+from services.registry.deploying.drivers import choice_of
+from services.registry.deploying.settings import ServingSettings
 from services.registry.domain.models import RegistryDomain
 from services.registry.effects import RegistryEffects
 from services.registry.settings import RegistrySettings
@@ -58,12 +60,25 @@ class OwnSteps(RegistryDomain):
 class Registry:
     """One registry and the outsiders that use it."""
 
-    def __init__(self, kafka: str, database_url: str, home: Path, driver_of: Callable[[], Driver] | None = None) -> None:
+    def __init__(
+        self,
+        kafka: str,
+        database_url: str,
+        home: Path,
+        driver_of: Callable[[], Driver] | None = None,
+        serving: ServingSettings | None = None,
+    ) -> None:
         name = f"registry_{uuid4().hex[:8]}"
         self.prefix, self.source = f"{name}-", f"neuroweaver/{name}"
         own = make_url(database_url).set(database=name).render_as_string(hide_password=False)
         self.settings = RegistrySettings(
-            kafka_bootstrap=kafka, registry_database_url=own, home=home, session_timeout_ms=6000, drain_seconds=5, workers=2
+            kafka_bootstrap=kafka,
+            registry_database_url=own,
+            home=home,
+            session_timeout_ms=6000,
+            drain_seconds=5,
+            workers=2,
+            serving=serving or ServingSettings(),
         )
         self.store = ArtifactStore(self.settings.artifacts_uri)
         self.home, self.driver_of = home, driver_of
@@ -94,7 +109,7 @@ class Registry:
 
     def service(self) -> Service:
         """Build the service."""
-        return assembled(self.runtime(), self.driver_of)
+        return assembled(self.runtime(), self.driver_of, choice_of(self.settings), self.settings.serving.keys)
 
     async def differences(self) -> int:
         """Return in how many rows the projection differs from the log, as `audit verify` counts them."""

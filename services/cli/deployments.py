@@ -56,6 +56,9 @@ def create(
     name: Name,
     model: Annotated[str, typer.Argument(help="The version; it is pinned.", metavar="MODEL[@VERSION|@ALIAS]")],
     follow: Annotated[bool, typer.Option("--follow", help="Roll out every later move of the alias, too.")] = False,
+    driver: Annotated[
+        str | None, typer.Option(help="What serves it: local, vllm or kserve. Default: as the operator has set it.")
+    ] = None,
     deadline: Annotated[float | None, typer.Option(help="Seconds until a version that is not ready is given up.")] = None,
     bake: Annotated[float | None, typer.Option(help="Seconds for which the version before is kept warm.")] = None,
     canary: Annotated[bool, typer.Option("--canary", help="Lead a growing share of the callers to it.")] = False,
@@ -82,6 +85,8 @@ def create(
         "strategy": "canary" if canary else "direct"
     }
     body = {"name": name, "model": model, "follow": follow, "rollout": rollout, "by": who(by), "reason": reason}
+    if driver is not None:
+        body["driver"] = driver
     headers = {} if generation is None else {"If-Match": f'"{generation}"'}
     _change(json, lambda edge: edge.post(DeploymentView, "/deployments", body, headers))
 
@@ -121,7 +126,7 @@ def _print(view: DeploymentView, json: bool) -> None:
         print_json(view)
         return
     pairs = [
-        ("deployment", view.name), ("model", view.model), ("serves", view.version), ("generation", view.generation),
+        ("deployment", view.name), ("model", view.model), ("serves", view.version), ("generation", view.generation), ("driver", view.driver),
         ("rolls out", view.target and view.target.version), ("canary", view.percent and f"{view.percent:g} % of the callers"), ("warm", view.warm and view.warm.version),
         *((one.type.lower(), f"{one.status}, {one.reason}{f': {one.message}' if one.message else ''}") for one in view.conditions),
     ]  # fmt: skip

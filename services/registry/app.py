@@ -1,6 +1,6 @@
 """Builds the registry from its settings (composition root), without I/O."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.dispatcher import worker_tasks
@@ -14,7 +14,7 @@ from services.registry.comparing.routes import comparing_router
 from services.registry.datasets.routes import datasets_router
 from services.registry.deploying.commands import DeploymentCommands
 from services.registry.deploying.driver import Driver
-from services.registry.deploying.local.driver import local_driver
+from services.registry.deploying.drivers import DriverChoice, choice_of, drivers_of
 from services.registry.deploying.reconciler import Reconciler
 from services.registry.deploying.routes import deployment_router
 from services.registry.domain.models import RegistryDomain
@@ -31,13 +31,18 @@ from services.registry.settings import RegistrySettings
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
     runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=RegistryEffects())
-    return assembled(runtime, lambda: local_driver(settings))
+    return assembled(runtime, lambda: drivers_of(settings), choice_of(settings), settings.serving.keys)
 
 
-def assembled(runtime: Runtime, driver_of: Callable[[], Driver] | None = None) -> Service:
+def assembled(
+    runtime: Runtime,
+    driver_of: Callable[[], Driver] | None = None,
+    choice: DriverChoice | None = None,
+    keys: Mapping[str, str] | None = None,
+) -> Service:
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
-    commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), driver_of is not None)
-    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine))
+    commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), (choice or DriverChoice()) if driver_of else None)
+    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine), keys or {})
     tasks = [
         *worker_tasks(runtime, registry_steps(runtime.reads)),
         forwarder.run,

@@ -195,6 +195,9 @@ deployment_slot = Table(
     Column("reason", Text, nullable=False),
     Column("message", Text, nullable=False),
     Column("address", Text, comment="Base URL of its server."),
+    Column(
+        "called", Text, nullable=False, server_default="", comment="What its server calls the version; empty: `served`."
+    ),
     Column("headers", JSONB, nullable=False, comment="What a request to it needs; one may be a secret."),
     Column("since", DateTime(timezone=True), nullable=False),
     Column("observed_at", DateTime(timezone=True), nullable=False, comment="On the database's clock."),

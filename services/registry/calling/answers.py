@@ -1,4 +1,4 @@
-"""Reads what a server answers: whether it says anything, how many tokens it took, and gives it the id of this response."""
+"""Reads what a server answers: whether it says anything, how many tokens it took, and gives it the id of this response and our name of the version."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -21,22 +21,24 @@ class Answered:
     """What was seen of one answer."""
 
     id: str
+    model: str = ""
+    """`model@version` that answers, whatever its server calls it."""
     says: bool = False
     """Whether it has text or calls a tool."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Tokens by kind, as the server counts them."""
 
     def whole(self, body: bytes) -> bytes:
-        """Return a whole answer with the id of this response. Raises NotAnAnswer."""
+        """Return a whole answer with the id of this response and the name of the version. Raises NotAnAnswer."""
         answer = _parsed(body)
         self._note(answer, "message")
-        return _text({**answer, "id": self.id})
+        return _text({**answer, "id": self.id, "model": self.model})
 
     def piece(self, data: bytes) -> bytes:
         """Return one piece of a stream, alike. Raises NotAnAnswer."""
         piece = _parsed(data)
         self._note(piece, "delta")
-        return _text({**piece, "id": self.id})
+        return _text({**piece, "id": self.id, "model": self.model})
 
     def _note(self, answer: Mapping[str, Any], part: str) -> None:
         choices = answer.get("choices")

@@ -6,7 +6,7 @@ the middle or takes nothing new is asked again, or the one that took its place. 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,6 +44,8 @@ class Forwarder:
     """Sends requests to servers."""
 
     routing: Routing
+    keys: Mapping[str, str] = field(default_factory=dict)
+    """API keys by the address of the server, which alone gets it; they are settings of every process, so that no row has one."""
     _http: httpx2.AsyncClient = field(default_factory=client)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -81,8 +83,10 @@ class Forwarder:
             await self._look()
 
     async def _once(self, asked: Asked, server: Server, take: Callable[[Server, httpx2.Response], Awaitable[_T]]) -> _T:
-        body = await in_thread_if_large(asked.size, written, asked, server.served)
+        body = await in_thread_if_large(asked.size, written, asked, server.called or server.served)
         headers = {**dict(server.headers), "content-type": "application/json", "accept-encoding": "identity"}
+        if key := self.keys.get(server.address):
+            headers["authorization"] = f"Bearer {key}"
         request = self._http.build_request("POST", f"{server.address}/v1/chat/completions", content=body, headers=headers)
         answer = await self._http.send(request, stream=True)
         try:

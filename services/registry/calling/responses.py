@@ -75,7 +75,7 @@ class ForwardedAnswer(Response):
         self._count("refused" if status >= 400 else self._outcome)
 
     async def _read(self, server: Server, answer: httpx2.Response) -> _Whole:
-        self._server = server
+        self._server, self._answered.model = server, server.served
         body = await _body(answer)
         if answer.is_success:
             return _Whole(200, await in_thread_if_large(len(body), self._answered.whole, body))
@@ -103,7 +103,7 @@ class ForwardedAnswer(Response):
     async def _begin(self, server: Server, answer: httpx2.Response) -> _Begun | _Whole:
         if not answer.is_success:
             return await self._read(server, answer)
-        self._server = server
+        self._server, self._answered.model = server, server.served
         rest = self._pieces(answer)
         first = await anext(rest, None)
         if first is None:

@@ -34,11 +34,13 @@ class Server(NamedTuple):
     deployment: str
     generation: int
     served: str
-    """`model@version`: what it calls the version."""
+    """`model@version`."""
     address: str
     headers: tuple[tuple[str, str], ...]
     step: Step | None = None
     """The step of a canary for which it is counted."""
+    called: str = ""
+    """What it calls the version, where that is not `served`."""
 
 
 class Canary(NamedTuple):
@@ -127,7 +129,7 @@ def _servers(wishes: tuple[DeploymentRequested | None, ...], slots: Mapping[str,
         served = f"{wish.model}@{wish.version}"
         if (slot["served"], slot["sha256"]) == (served, wish.artifact.sha256):
             headers = tuple((name, value) for name, value in slot["headers"])
-            yield Server(wish.deployment, wish.generation, served, slot["address"], headers)
+            yield Server(wish.deployment, wish.generation, served, slot["address"], headers, called=slot["called"])
 
 
 @dataclass

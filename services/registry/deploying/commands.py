@@ -14,6 +14,7 @@ from services.chassis.kernel.transaction.commands import Command
 from services.chassis.serving.problem import Problem
 from services.chassis.serving.runtime import Runtime
 from services.registry.deploying import statements
+from services.registry.deploying.drivers import DriverChoice
 from services.registry.deploying.views import ChangeAsked, DeploymentAsked, DeploymentView, RetirementAsked
 from services.registry.domain.deployments.deciding import DeploymentRefused, advance, request, retire, retry, roll_back
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref
@@ -57,8 +58,8 @@ class DeploymentCommands:
 
     runtime: Runtime
     models: ModelQueries
-    serves: bool
-    """Whether this registry has a driver."""
+    drivers: DriverChoice | None
+    """The drivers of this registry; None if it serves nothing."""
 
     async def view(self, name: str) -> DeploymentView:
         """Return a deployment. Raises a 404 Problem for one that there never was."""
@@ -74,10 +75,11 @@ class DeploymentCommands:
         model, _, wanted = asked.model.partition("@")
         if await self.models.model(model) is None:
             raise _unknown(asked.model)
-        if not self.serves:
+        if self.drivers is None:
             raise Problem(
                 409, "Nothing serves models", f"this registry has no driver, so {asked.name!r} would never be ready"
             )
+        driver = self.drivers.chosen(asked.driver)
         async with self._open(asked.name, model_ref(model)) as change:
             _check(change.state, asked.name, if_match)
             if not change.state.open:
@@ -88,7 +90,7 @@ class DeploymentCommands:
                 message = f"only an alias can be followed, and {model} has none that is called {wanted or 'nothing'!r}"
                 raise DeploymentRefused("follow", True, message, f"name an alias: {model}@ALIAS")
             wish = {
-                "deployment": asked.name, "alias": alias, "follow": asked.follow, "rollout": asked.rollout.rollout,
+                "deployment": asked.name, "alias": alias, "follow": asked.follow, "driver": driver, "rollout": asked.rollout.rollout,
                 "by": asked.by, "reason": asked.reason,
             }  # fmt: skip
             change.decide(request(change.state, _wish(made, wish)))

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from schemas.artifacts import ArtifactRef
+from schemas.deployments import LOCAL
 
 Slot = str
 """The name of a place of a deployment, one for each of its generations, such as `g3`: to a driver it is only a key. Which place answers
@@ -36,6 +37,8 @@ class Target:
     """Reference of the base model, as in Lineage; of a whole model that of the model it began as, which is not read."""
     base_model_sha256: str | None
     """Digest of the base model's files, as in Lineage; None if nobody recorded it, so that any base is taken."""
+    driver: str = LOCAL
+    """The driver that serves it, one of `schemas.deployments.DRIVERS`."""
     predictions: ArtifactRef | None = None
     """The answers that an evaluation of the version recorded; None: none is compared, and all other checks are made."""
 
@@ -64,15 +67,17 @@ class Observed:
     reason: str
     """One word in CamelCase. ready: Ready. starting: Starting, Verifying, Loading, Probing, Restarting. failed: DigestMismatch,
     ArtifactMissing, BaseMissing, FilesUnavailable, WrongBase, Unloadable, OutOfMemory, PortTaken, NotAnswering, EmptyAnswer,
-    SameAsBase, AnswerDiffers, DriverUnavailable. draining: Draining."""
+    SameAsBase, AnswerDiffers, DriverUnavailable, and those that docs/deployments.md has for a driver. draining: Draining."""
     message: str
     """What happened, and what to do about it; empty when ready."""
     address: str | None
-    """The `http://` URL of its server, without a path; None unless it is ready or draining."""
+    """The URL to which `/v1/chat/completions` is added; None unless it is ready or draining."""
     since: datetime
     """When it came into this state for this reason."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers that a request to the address needs; one is a secret, which no event and no log may contain."""
+    called: str = ""
+    """What its server calls the version, where that is not `served`."""
 
 
 class Driver(Protocol):
@@ -89,5 +94,9 @@ class Driver(Protocol):
         """Stop serving a slot; return at once. What it has begun to answer has `drain_seconds` to end. Nothing happens if the slot is
         empty."""
 
+    async def stand_by(self, drain_seconds: float) -> None:
+        """Let another process of the registry serve instead: stop what only this process serves, as `remove` does, and forget what runs
+        elsewhere, which goes on; return at once."""
+
     async def close(self) -> None:
-        """Stop everything that is served, and return when it is."""
+        """Stop everything that this process serves, and return when it is. What runs elsewhere goes on."""

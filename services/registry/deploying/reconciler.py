@@ -85,7 +85,7 @@ class Reconciler:
     async def _await_turn(self, session: Exclusive, driver: Driver, stop: asyncio.Event) -> bool:
         """Wait for the lock; False if `stop` is set first. While another process has it, this one serves nothing."""
         while not await session.take(_LOCK):
-            await self._remove(driver, checked(await driver.observed(), datetime.now(UTC)).values())
+            await driver.stand_by(DRAIN_SECONDS)
             if await wait_or_stop(stop, _STANDBY_SECONDS):
                 return False
         return True
@@ -226,7 +226,7 @@ async def _measured(session: Exclusive, wanted: _Wanted) -> Mapping[str, Measure
 def _target(wish: DeploymentRequested) -> Target:
     return Target(
         deployment=wish.deployment, slot=slot_of(wish), model=wish.model, version=wish.version, artifact=wish.artifact,
-        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256, predictions=wish.predictions,
+        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256, driver=wish.driver, predictions=wish.predictions,
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ class SlotRow:
     address: str | None
     headers: tuple[tuple[str, str], ...]
     since: datetime
+    called: str = ""
 
     @classmethod
     def missing(cls, deployment: str, wish: DeploymentRequested, since: datetime) -> Self:
@@ -90,6 +91,7 @@ def _said(one: Observed, deployment: str, slot: str) -> SlotRow:
     return SlotRow(
         deployment, slot, _text(one.served, _NAME_BYTES), _text(one.sha256, _NAME_BYTES), one.state, one.reason,
         _text(one.message, _MESSAGE_BYTES), one.address, headers, in_calendar(one.since.astimezone(UTC)),
+        _text(one.called, _NAME_BYTES),
     )  # fmt: skip
 
 
@@ -101,8 +103,14 @@ def _text(value: object, limit: int) -> str:
 
 def _check_address(address: object) -> None:
     parts = urlsplit(address) if isinstance(address, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
-        raise ValueError(f"{address!r} is not an http address without a path")
+    if (
+        parts is None
+        or parts.scheme not in ("http", "https")
+        or not parts.hostname
+        or parts.query
+        or parts.path.endswith("/")
+    ):
+        raise ValueError(f"{address!r} is not an http address to which a path can be added")
 
 
 def values_of(rows: Sequence[SlotRow]) -> Mapping[str, Any]:
@@ -118,4 +126,5 @@ def values_of(rows: Sequence[SlotRow]) -> Mapping[str, Any]:
         "addresses": [row.address for row in rows],
         "headers": [json.dumps(row.headers) for row in rows],
         "since": [row.since for row in rows],
+        "called": [row.called for row in rows],
     }

@@ -22,17 +22,19 @@ OBSERVED = text(
     """WITH seen AS (
            SELECT * FROM unnest(CAST(:deployments AS text[]), CAST(:slots AS text[]), CAST(:served AS text[]),
                CAST(:digests AS text[]), CAST(:states AS text[]), CAST(:reasons AS text[]), CAST(:messages AS text[]),
-               CAST(:addresses AS text[]), CAST(:headers AS text[]), CAST(:since AS timestamptz[]))
-           AS s(deployment, slot, served, sha256, state, reason, message, address, headers, since)),
+               CAST(:addresses AS text[]), CAST(:headers AS text[]), CAST(:since AS timestamptz[]),
+               CAST(:called AS text[]))
+           AS s(deployment, slot, served, sha256, state, reason, message, address, headers, since, called)),
        gone AS (DELETE FROM deployment_slot old WHERE NOT EXISTS (
            SELECT FROM seen WHERE (seen.deployment, seen.slot) = (old.deployment, old.slot)))
        INSERT INTO deployment_slot
-           (deployment, slot, served, sha256, state, reason, message, address, headers, since, observed_at)
-       SELECT deployment, slot, served, sha256, state, reason, message, address, CAST(headers AS jsonb), since,
+           (deployment, slot, served, sha256, state, reason, message, address, headers, since, called, observed_at)
+       SELECT deployment, slot, served, sha256, state, reason, message, address, CAST(headers AS jsonb), since, called,
               clock_timestamp() FROM seen
        ON CONFLICT (deployment, slot) DO UPDATE SET served = EXCLUDED.served, sha256 = EXCLUDED.sha256,
            state = EXCLUDED.state, reason = EXCLUDED.reason, message = EXCLUDED.message, address = EXCLUDED.address,
-           headers = EXCLUDED.headers, since = EXCLUDED.since, observed_at = EXCLUDED.observed_at"""
+           headers = EXCLUDED.headers, since = EXCLUDED.since, called = EXCLUDED.called,
+           observed_at = EXCLUDED.observed_at"""
 )
 """Replaces what was observed of all slots."""
 

@@ -85,6 +85,10 @@ class DeploymentAsked(Strict):
         description="`name@version`, `name@alias`, or `name` for its highest version. The version is pinned, whatever the alias names later."
     )
     follow: bool = Field(default=False, description="Whether every later move of the alias is rolled out, too.")
+    driver: Literal["local", "vllm", "kserve"] | None = Field(
+        default=None,
+        description="What serves it; null: the driver that the operator has set for deployments that name none.",
+    )
     rollout: RolloutAsked = RolloutAsked()
     by: By = "unknown"
     reason: Why = ""
@@ -133,6 +137,7 @@ class DeploymentView(Frozen):
     version: str | None = Field(description="The version that answers callers; null if none does yet.")
     generation: int = Field(description="The latest wish, which is the ETag.")
     follow: bool = Field(description="Whether it follows the alias of the latest wish.")
+    driver: str = Field(description="What serves the version of the latest wish: local, vllm or kserve.")
     rollout: Rollout
     active: ServedView | None = Field(description="What answers callers.")
     target: ServedView | None = Field(description="What is being rolled out; null: nothing is.")
@@ -158,6 +163,7 @@ class DeploymentView(Frozen):
             version=state.active and state.active.version,
             generation=wish.generation,
             follow=wish.follow,
+            driver=wish.driver,
             rollout=wish.rollout,
             active=ServedView.of(state.active),
             target=ServedView.of(state.target),

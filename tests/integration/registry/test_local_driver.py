@@ -21,11 +21,11 @@ from schemas.lines import Message, Prediction
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import folder_digest
 from services.registry.deploying.driver import Observed, Target
+from services.registry.deploying.faults import Refused
+from services.registry.deploying.files import Sources, verified
 from services.registry.deploying.local import memory
 from services.registry.deploying.local.base import Backoff, ProcessOptions
 from services.registry.deploying.local.driver import LocalDriver
-from services.registry.deploying.local.faults import Refused
-from services.registry.deploying.local.files import Sources, verified
 from services.registry.deploying.local.server import Patience
 from tests.allowed import IN_TESTS
 from tests.changed_adapter import changed_adapter

@@ -58,6 +58,10 @@ def test_the_four_services_run_beside_kafka_and_postgres(compose: dict[str, Any]
         assert "healthcheck" in service
 
 
+def test_the_image_of_the_registry_can_serve_versions(compose: dict[str, Any]) -> None:
+    assert {"registry", "serving"} <= set(compose["services"]["registry"]["build"]["args"]["EXTRAS"].split(","))
+
+
 def test_every_variable_is_a_setting_that_exists(compose: dict[str, Any]) -> None:
     ours = {name for name in environments(compose) if name.startswith("NEUROWEAVER_")}
     assert ours
@@ -79,6 +83,10 @@ def test_ports_are_bound_to_loopback_and_differ(compose: dict[str, Any]) -> None
     assert len({port.split(":")[1] for port in ports}) == len(ports)
 
 
-def test_only_those_who_train_or_judge_carry_torch(compose: dict[str, Any]) -> None:
+def test_only_those_who_train_judge_or_serve_carry_torch(compose: dict[str, Any]) -> None:
     extras = {name: compose["services"][name]["build"]["args"]["EXTRAS"].split(",") for name in SERVICES}
-    assert {name for name, given in extras.items() if {"trainer", "local-judge"} & set(given)} == {"trainer", "feedback"}
+    assert {name for name, given in extras.items() if {"trainer", "local-judge", "serving"} & set(given)} == {
+        "trainer",
+        "feedback",
+        "registry",
+    }

@@ -10,7 +10,8 @@ import pytest
 
 from schemas.deployments import DeploymentDegraded, DeploymentReady, DeploymentRequested, DeploymentRolledBack, Rollout
 from services.registry.deploying.conditions import UNKNOWN_AFTER, Conditions, SlotView
-from services.registry.deploying.driver import Observed
+from services.registry.deploying.driver import Observed, Target
+from services.registry.deploying.drivers import Drivers
 from services.registry.deploying.slots import GARBAGE, DriverFault, checked
 from services.registry.domain.deployments.analysis import BOUNDS, Measured, Traffic
 from services.registry.domain.deployments.deciding import (
@@ -142,6 +143,24 @@ def test_a_person_gives_up_what_is_rolled_out_or_returns_to_the_version_before_w
     cold = deployed(ONE, TWO)
     with pytest.raises(DeploymentRefused, match="warm"):
         roll_back(cold.state, "ana", "No.", cold.now + timedelta(seconds=30))
+
+
+def test_the_same_version_with_another_driver_is_another_wish() -> None:
+    life = deployed(ONE)
+    life.take(request(life.state, wish("1.0.0", driver="vllm")))
+    assert life.state.target is not None
+    assert (life.state.target.generation, life.state.target.driver) == (2, "vllm")
+
+
+async def test_a_slot_whose_driver_is_not_configured_any_more_says_so_until_it_is_removed() -> None:
+    drivers = Drivers({})
+    about = ("router", "1.0.0", ONE.artifact, "adapter", "base", None)
+    await drivers.ensure(Target("support", "g1", *about, driver="vllm"))
+    (slot,) = checked(await drivers.observed(), START).values()
+    assert (slot.state, slot.reason) == ("failed", "DriverUnavailable")
+    assert "NEUROWEAVER_SERVING_VLLM" in slot.message
+    await drivers.remove("support", "g1", 0)
+    assert await drivers.observed() == []
 
 
 def test_what_changes_nothing_is_no_wish_and_another_model_needs_another_name() -> None:
@@ -350,7 +369,7 @@ SEEN = Observed(
     "fields",
     [
         {"state": "happy"}, {"state": None}, {"reason": "not a word"}, {"reason": "R" * 99}, {"reason": None}, {"address": None},
-        {"address": "ftp://x"}, {"address": "http://"}, {"address": "http://h/path"}, {"served": 7}, {"sha256": None},
+        {"address": "ftp://x"}, {"address": "http://"}, {"address": "http://h/path/"}, {"address": "http://h?x=1"}, {"served": 7}, {"called": None}, {"sha256": None},
         {"message": "a\0b"}, {"message": b"x"}, {"since": None}, {"since": datetime.max.replace(tzinfo=UTC)}, {"headers": ((1, 2),)}, {"headers": None},
     ],
 )  # fmt: skip

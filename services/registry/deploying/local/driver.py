@@ -4,18 +4,17 @@ import asyncio
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 
-from services.chassis.executor.folders import cache_of
 from services.chassis.process.logging import get_logger
 from services.chassis.settings import ServiceSettings
 from services.registry.deploying.driver import READY, Observed, ServingState, Slot, Target
+from services.registry.deploying.faults import Died, Refused
+from services.registry.deploying.files import Sources, TargetFiles, sources_of, verified
 from services.registry.deploying.local.base import ProcessOptions, SharedBase
-from services.registry.deploying.local.faults import Died, Refused
-from services.registry.deploying.local.files import Sources, TargetFiles, verified
 from services.registry.deploying.local.memory import admit_adapter
-from services.registry.deploying.local.probing import probe
 from services.registry.deploying.local.server import ModelServer
+from services.registry.deploying.observing import first, seen
+from services.registry.deploying.probing import probe
 
 _log = get_logger(__name__)
 _NEEDED = ("torch", "transformers", "peft")
@@ -35,12 +34,8 @@ class _Served:
 
     def see(self, state: ServingState, reason: str, message: str = "", server: ModelServer | None = None) -> None:
         """Set what is observed; the time changes with state or reason."""
-        now = self.observed
-        since = now.since if (now.state, now.reason) == (state, reason) else datetime.now(UTC)
-        address, headers = (None, ()) if server is None else (server.address, server.headers)
-        self.observed = replace(
-            now, state=state, reason=reason, message=message, address=address, headers=headers, since=since
-        )
+        now = seen(self.observed, state, reason, message, None if server is None else server.address)
+        self.observed = now if server is None else replace(now, headers=server.headers)
 
 
 class LocalDriver:
@@ -59,7 +54,7 @@ class LocalDriver:
             return
         if known is not None:
             self._leave(known, 0.0 if known.observed.state == "failed" else self._options.patience.answer)
-        served = self._slots[target.place] = _Served(target, _first(target))
+        served = self._slots[target.place] = _Served(target, first(target))
         served.task = asyncio.ensure_future(self._serve(served))
 
     async def observed(self) -> Sequence[Observed]:
@@ -73,6 +68,11 @@ class LocalDriver:
             return
         served.see("draining", "Draining", "it answers what it has begun", served.base.server if served.base else None)
         self._leave(served, drain_seconds)
+
+    async def stand_by(self, drain_seconds: float) -> None:
+        """Stop serving every slot; return at once."""
+        for deployment, slot in list(self._slots):
+            await self.remove(deployment, slot, drain_seconds)
 
     async def close(self) -> None:
         """Stop everything."""
@@ -166,16 +166,7 @@ class LocalDriver:
 
 def local_driver(settings: ServiceSettings) -> LocalDriver:
     """Return the driver of a service: its artifacts, its cache, what its jobs may name, and logs beside those of steps."""
-    allowed = settings.sources.allowed(settings.home, settings.cache)
-    sources = Sources(settings.artifacts_uri, cache_of(settings.home), allowed)
-    return LocalDriver(sources, ProcessOptions(settings.home.resolve() / "logs" / "serving"))
-
-
-def _first(target: Target) -> Observed:
-    return Observed(
-        deployment=target.deployment, slot=target.slot, served=target.served, sha256=target.artifact.sha256,
-        state="starting", reason="Starting", message="", address=None, since=datetime.now(UTC),
-    )  # fmt: skip
+    return LocalDriver(sources_of(settings), ProcessOptions(settings.home.resolve() / "logs" / "serving"))
 
 
 def _require_libraries() -> None:

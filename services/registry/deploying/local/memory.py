@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from services.chassis.executor.control_group import memory_limit
-from services.registry.deploying.local.faults import Refused
+from services.registry.deploying.faults import Refused
 
 _LIBRARIES = 790 * 2**20
 """What the process takes before it loads a model: PyTorch and transformers, as the trainer measured it."""

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from schemas.base import Frozen
 from services.chassis.executor.oom import oom_kills
 from services.chassis.executor.supervise import child_environment
-from services.registry.deploying.local.faults import Died, Refused
+from services.registry.deploying.faults import Died, Refused
 from services.registry.model_server.messages import (
     REPLY,
     SECRET_HEADER,

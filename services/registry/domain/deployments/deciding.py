@@ -225,7 +225,7 @@ def _about(wish: DeploymentRequested) -> dict[str, Any]:
 
 
 def _asks(wish: DeploymentRequested) -> tuple[object, ...]:
-    return wish.version, wish.artifact.sha256, wish.alias if wish.follow else None, wish.rollout
+    return wish.version, wish.artifact.sha256, wish.alias if wish.follow else None, wish.driver, wish.rollout
 
 
 def _next(state: DeploymentState) -> int:

@@ -1,4 +1,4 @@
-"""Checks the files of a target before a process reads them: digests, the base model, the kinds of files."""
+"""Checks the files of a target before anything serves them: digests, the base model, the kinds of files."""
 
 import itertools
 import json
@@ -8,14 +8,16 @@ from typing import Literal
 
 from schemas.lines import Message, Prediction
 from schemas.results import BASE_MODEL_SHA256
+from services.chassis.executor.folders import cache_of
 from services.chassis.process.logging import get_logger
+from services.chassis.settings import ServiceSettings
 from services.chassis.storage.artifacts.errors import ArtifactCorrupt, ArtifactMissing
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.references import ReferenceFault, folder_digest, resolve_model
 from services.chassis.storage.sources.allowed import AllowedSources
 from services.chassis.storage.sources.models import model_refusal
 from services.registry.deploying.driver import Target
-from services.registry.deploying.local.faults import Refused
+from services.registry.deploying.faults import Refused
 
 _RECORD = "training.json"
 _log = get_logger(__name__)
@@ -33,12 +35,29 @@ class Sources:
     allowed: AllowedSources
 
 
+def sources_of(settings: ServiceSettings) -> Sources:
+    """Return those of a service: its artifacts, its cache, and what its jobs may name."""
+    allowed = settings.sources.allowed(settings.home, settings.cache)
+    return Sources(settings.artifacts_uri, cache_of(settings.home), allowed)
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """A question whose likeliest answer an evaluation of the version recorded."""
 
     messages: tuple[Message, ...]
     answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionFiles:
+    """The verified files of a version, without its base model."""
+
+    folder: Path
+    """Folder of the adapter or of the whole model."""
+    trained_on: str | None
+    """Digest of the base model that the training recorded beside an adapter; None if nothing is recorded."""
+    probes: tuple[Probe, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,22 +75,30 @@ class TargetFiles:
 
 
 def verified(target: Target, sources: Sources) -> TargetFiles:
-    """Fetch a target's files and check them. Raises Refused."""
+    """Fetch a target's files and those of its base model, and check them. Raises Refused."""
+    version = version_files(target, sources)
+    if target.kind == "model":
+        return TargetFiles(version.folder, target.artifact.sha256, version.folder, "model", version.probes)
+    base = _base(target, sources)
+    digest = folder_digest(base, sources.cache)
+    for recorded in (target.base_model_sha256, version.trained_on):
+        if recorded is not None and recorded != digest:
+            what = f"{target.served} was made on a base model with digest {recorded}, but {target.base_model} has {digest}"
+            raise Refused("WrongBase", f"{what}; restore the files of the base model, or train the version again")
+    return TargetFiles(base, digest, version.folder, "adapter", version.probes)
+
+
+def version_files(target: Target, sources: Sources) -> VersionFiles:
+    """Fetch the files of a target's version and check them; the base model is not read. Raises Refused."""
     folder, probes = _artifact(target, sources), _probes(target, sources)
     if target.kind == "model":
         if refusal := model_refusal(folder):
             raise Refused("Unloadable", f"{target.served}: {refusal.reason}; {refusal.remedy}")
-        return TargetFiles(folder, target.artifact.sha256, folder, "model", probes)
+        return VersionFiles(folder, None, probes)
     if missing := [name for name in _ADAPTER if not (folder / name).is_file()]:
         what = f"{target.served} is no adapter in PEFT's layout: it has no {missing[0]}"
         raise Refused("Unloadable", f"{what}; deploy a version that a training made, or an imported adapter")
-    base = _base(target, sources)
-    digest = folder_digest(base, sources.cache)
-    for recorded in (target.base_model_sha256, _trained_on(folder)):
-        if recorded is not None and recorded != digest:
-            what = f"{target.served} was made on a base model with digest {recorded}, but {target.base_model} has {digest}"
-            raise Refused("WrongBase", f"{what}; restore the files of the base model, or train the version again")
-    return TargetFiles(base, digest, folder, "adapter", probes)
+    return VersionFiles(folder, _trained_on(folder), probes)
 
 
 def _artifact(target: Target, sources: Sources) -> Path:

@@ -1,12 +1,12 @@
 """Asks a version that was just loaded real questions: it says something, and what its evaluation recorded."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from schemas.lines import Message
-from services.registry.deploying.local.faults import Refused
-from services.registry.deploying.local.files import Probe
-from services.registry.deploying.local.server import ModelServer
+from services.registry.deploying.faults import Refused
+from services.registry.deploying.files import Probe
 
 _QUESTIONS = ("Hello! Who are you?", "What is the capital of France?", "Write one sentence about the sea.")
 _SHORT = 16
@@ -15,18 +15,25 @@ _COMPARED = 48
 _THOUGHT_ENDS = "</think>"
 
 
-async def probe(server: ModelServer, served: str, recorded: Sequence[Probe]) -> None:
-    """Ask; the first answers also warm the process up. Raises Refused or Died."""
+class Answering(Protocol):
+    """A server that answers chats."""
+
+    async def chat(self, body: Mapping[str, Any]) -> str:
+        """Return the answer to a request of `POST /v1/chat/completions`. Raises Died or Away."""
+
+
+async def probe(server: Answering, served: str, recorded: Sequence[Probe]) -> None:
+    """Ask for the model that the server calls `served`; the first answers also warm it up. Raises Refused, Died or Away."""
     if recorded:
         await _recorded(server, served, recorded)
     for question in _QUESTIONS:
-        if await _said(server, served, [Message(role="user", content=question)], _SHORT):
+        if (await _said(server, served, [Message(role="user", content=question)], _SHORT)).strip():
             return
     what = f"{served} answered {len(_QUESTIONS)} questions with nothing"
     raise Refused("EmptyAnswer", f"{what}; evaluate it, and train it again on rows with answers")
 
 
-async def _recorded(server: ModelServer, served: str, recorded: Sequence[Probe]) -> None:
+async def _recorded(server: Answering, served: str, recorded: Sequence[Probe]) -> None:
     """Compare how answers begin; most must be equal. A near tie of two tokens may fall otherwise on another machine, or in another batch."""
     said = await asyncio.gather(*(_said(server, served, one.messages, _COMPARED) for one in recorded))
     others = [(one, text) for one, text in zip(recorded, said, strict=True) if not _begins_alike(text, one.answer)]
@@ -47,7 +54,7 @@ def _begins_alike(said: str, answer: str) -> bool:
     )
 
 
-async def _said(server: ModelServer, served: str, messages: Sequence[Message], tokens: int) -> str:
+async def _said(server: Answering, served: str, messages: Sequence[Message], tokens: int) -> str:
     turns = [turn.model_dump(include={"role", "content", "name", "tool_call_id"}, exclude_none=True) for turn in messages]
     for turn, message in zip(turns, messages, strict=True):
         if message.tool_calls:

@@ -1,0 +1,1 @@
+"""What the drivers have in common whose versions are served by programs that run elsewhere."""

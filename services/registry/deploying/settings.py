@@ -1,0 +1,86 @@
+"""The operator's settings for what serves versions, and the drivers that are configured by them."""
+
+import os
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.artifacts import SHA256_PATTERN
+from schemas.base import Strict
+from schemas.deployments import LOCAL, VLLM
+
+_Owner = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
+_Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
+
+
+class VllmServer(Strict):
+    """One server of vLLM that the operator runs, with one base model."""
+
+    url: str = Field(pattern=r"^https?://[^\s/?#@]+$", description="Its address, such as http://gpu-1:8000.")
+    base_model: str = Field(min_length=1, description="Reference of its base model, as jobs name it.")
+    base_model_sha256: str | None = Field(
+        default=None,
+        pattern=SHA256_PATTERN,
+        description="Digest of the base model's files; null: the reference has to be equal.",
+    )
+    serves: str | None = Field(
+        default=None, description="What the server calls its base model (--served-model-name); null: as `base_model` says."
+    )
+    api_key_variable: _Variable | None = Field(
+        default=None, description="Environment variable with its API key; null: it asks for none."
+    )
+    paths: dict[str, str] = Field(
+        default_factory=dict,
+        description="Folders of the registry's machine, such as the artifact store, and where the server sees them; without: at the same path.",
+    )
+    adapters: int | None = Field(
+        default=None, ge=1, description="The most adapters that the registry loads into it; null: what the server takes."
+    )
+    compare_answers: bool = Field(
+        default=True,
+        description="Whether recorded answers are compared; false for a server that computes otherwise, as a quantised one.",
+    )
+
+    @property
+    def base_name(self) -> str:
+        """What the server calls its base model."""
+        return self.serves or self.base_model
+
+    @property
+    def key(self) -> str | None:
+        """Its API key; None if it needs none, or the variable is empty."""
+        return (os.environ.get(self.api_key_variable, "").strip() or None) if self.api_key_variable else None
+
+
+class ServingSettings(BaseSettings):
+    """Read from `NEUROWEAVER_SERVING_*`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="NEUROWEAVER_SERVING_", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    driver: Literal["local", "vllm", "kserve"] = Field(
+        default="local", description="The driver of a deployment that names none."
+    )
+    owner: _Owner = Field(
+        default="neuroweaver",
+        description="Name of this registry among others that use the same servers or the same cluster; it touches only what bears it.",
+    )
+    vllm: tuple[VllmServer, ...] = Field(default=(), description="The vLLM servers, as a JSON list.")
+
+    @property
+    def configured(self) -> tuple[str, ...]:
+        """The drivers that can be chosen."""
+        return (LOCAL, *([VLLM] if self.vllm else []))
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """API keys by the address of their server."""
+        return {server.url: key for server in self.vllm if (key := server.key)}
+
+    @property
+    def secrets(self) -> Iterator[str]:
+        """What no output may contain."""
+        yield from self.keys.values()
