@@ -114,7 +114,12 @@ class Handler(BaseHTTPRequestHandler):
         elif asked.get("stream"):
             self.reply(200, b"".join(self.pieces(how, asked["model"])), "text/event-stream")
         else:
-            message = {"role": "assistant", "content": how.says, "reasoning_content": None, "tool_calls": []}
+            message: dict[str, Any] = {
+                "role": "assistant",
+                "content": how.says,
+                "reasoning_content": None,
+                "tool_calls": [],
+            }
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             about = {"id": "chatcmpl-vllm", "object": "chat.completion", "created": 1, "model": asked["model"]}
             usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}

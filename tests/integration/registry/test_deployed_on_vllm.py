@@ -49,12 +49,12 @@ async def registry(
         serving = ServingSettings(driver="vllm", vllm=servers)
 
         def driver() -> Drivers:
-            quick = vllm_driver(registry.settings, Patience(between=0.05), Pace(0.05, 0.1))
+            quick = vllm_driver(made.settings, Patience(between=0.05), Pace(0.05, 0.1))
             return Drivers({"local": StandIn(), "vllm": quick})
 
-        registry = Registry(kafka, database_url, tmp_path_factory.mktemp("registry"), driver, serving)
-        async with registry.running():
-            yield registry
+        made = Registry(kafka, database_url, tmp_path_factory.mktemp("registry"), driver, serving)
+        async with made.running():
+            yield made
     vllm.kill()
 
 

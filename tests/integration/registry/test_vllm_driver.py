@@ -234,7 +234,7 @@ async def test_a_whole_model_is_ready_only_where_a_server_serves_exactly_its_fol
 async def test_an_altered_artifact_is_not_loaded_and_answers_must_begin_as_evaluation_recorded_them(
     tmp_path: Path, vllm: VllmProcess, target: Target, start: Start
 ) -> None:
-    line = {"columns": {}, "reference": "red", "samples": [], "nll": None, "greedy": "red"}
+    line: dict[str, Any] = {"columns": {}, "reference": "red", "samples": [], "nll": None, "greedy": "red"}
     asked = [Message(role="user", content="colour?").model_dump()]
     answers = put_lines(tmp_path, predictions=[{"id": str(number), "messages": asked, **line} for number in range(3)])
     other = replace(target, predictions=answers)
