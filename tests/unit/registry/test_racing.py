@@ -320,7 +320,7 @@ class Lives(RuleBasedStateMachine):
         state = self.deployment
         ready = {slot_of(one): self.seen(one) for one in state.slots(self.now)}
         addresses = {
-            slot: {"served": seen.served, "sha256": seen.sha256, "address": slot, "headers": ()}
+            slot: {"served": seen.served, "sha256": seen.sha256, "address": slot, "headers": (), "called": ""}
             for slot, seen in ready.items()
             if seen.state == "ready"
         }
