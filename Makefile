@@ -26,7 +26,7 @@ help:
 	@echo "make soak        run the reliability tests in their long form: a million events, random bytes for an hour, killed servers (about two hours)"
 	@echo "make bench       measure the speed of the chassis on this machine, as ratios (about a quarter of an hour)"
 	@echo "make bench BENCH=edge  measure the responses over HTTP (some minutes)"
-	@echo "make bench BENCH=registry  measure what a registration costs in a large model (a minute)"
+	@echo "make bench BENCH=registry  measure registrations, filtered pages, and served versions against a bare server (about 20 minutes)"
 	@echo "make bench BENCH=trainer  measure training against bare TRL, and claims of many queued steps (about an hour)"
 	@echo "make lint        check style, types, import rules and compatibility"
 	@echo "make format      correct the style"

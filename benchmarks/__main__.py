@@ -57,9 +57,6 @@ def main() -> int:
         if part == "progress":
             figures |= progress.measure(arguments.quick)
             continue
-        if part == "serving":
-            figures |= asyncio.run(serving.measure(arguments.quick))
-            continue
         if part in ("sft", "dpo"):
             figures[part] = training.measure(part, pairs=1 if arguments.quick else 5, quick=arguments.quick)
             continue
@@ -88,6 +85,8 @@ async def _measure(part: str, stack: DevStack, quick: bool, figures: dict[str, A
         figures["registration_growth"] = await registration.growth(
             servers, rounds=3 if quick else 20, many=500 if quick else registration.MANY
         )
+    elif part == "serving":
+        figures |= await serving.measure(servers, quick)
     elif part == "search":
         figures["page_growth"] = await search.growth(servers, rounds=5 if quick else 40, many=3000 if quick else 100_000)
     elif part == "sse":

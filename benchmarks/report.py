@@ -34,6 +34,8 @@ GOALS: Sequence[tuple[str, str, str, str, float]] = (
         for clients in (1, 8, 32)
     ),
     ("", "cold_ready_seconds", "a version that answers, from the wish, s", "at most", 60),
+    ("", "switch_seconds", "callers get the version that is kept warm, from the rollback, s", "at most", 2),
+    ("", "failed_requests_during_rollout", "requests that failed while versions changed", "at most", 0),
     ("", "page_growth", "filtered page of 100,000 versions, times that of 1,000", "at most", 2),
     *((name, "ratio_bare", f"{name}, of bare TRL's tokens per CPU second", "at least", 0.99) for name in ("sft", "dpo")),
     *(
@@ -67,7 +69,7 @@ def print_report(figures: Mapping[str, Any], rates: Mapping[str, Sequence[float]
             met = value >= goal if bound == "at least" else value <= goal
             table.add_row(
                 meaning,
-                f"{value:.2f}" if value >= 0.005 else f"{value:.0e}",
+                f"{value:.2f}" if value >= 0.005 or not value else f"{value:.0e}",
                 f"{bound} {goal:g}",
                 "met" if met else "missed",
             )

@@ -1,4 +1,5 @@
-"""Tokens per second of a served version against the bare `transformers serve` with the same model and type, arms in turns.
+"""Tokens per second of a deployment, through the registry's address, against the bare `transformers serve` with the same model and
+type, arms in turns.
 
 The bare server runs with the library's threads, and again with one; the faster of both counts at each number of clients.
 """
@@ -18,16 +19,17 @@ from typing import Any
 
 import httpx2
 
+from benchmarks import rollout
 from benchmarks.edge.servers import free_port
+from benchmarks.full_loop import Servers
 from schemas.artifacts import ArtifactRef
+from services.chassis.process.logging import configure
 from services.chassis.storage.cache import CacheSettings
 from services.chassis.storage.references import folder_digest
-from services.chassis.storage.sources.settings import SourceSettings
 from services.demo.base_model import install
-from services.registry.deploying.driver import Target
-from services.registry.deploying.files import Sources
-from services.registry.deploying.local.base import ProcessOptions
-from services.registry.deploying.local.driver import LocalDriver
+from services.registry.deploying.local.driver import local_driver
+from tests.deploying import deploy, serves
+from tests.registry import Registry
 
 CLIENTS = (1, 8, 32)
 _SUBJECTS = ("a fox", "the sea", "a lighthouse", "two brothers", "a train", "winter", "a garden", "an old clock")
@@ -42,14 +44,11 @@ class Arm:
     name: str
     address: str
     model: str
-    headers: tuple[tuple[str, str], ...] = ()
 
     async def tokens_per_second(self, clients: int, tokens: int) -> float:
         """Let so many clients ask at once for an answer of so many tokens, and return the rate of all."""
         limits = httpx2.Limits(max_connections=clients)
-        async with httpx2.AsyncClient(
-            base_url=self.address, headers=dict(self.headers), trust_env=False, timeout=None, limits=limits
-        ) as http:
+        async with httpx2.AsyncClient(base_url=self.address, trust_env=False, timeout=None, limits=limits) as http:
             begun = time.perf_counter()
             made = await asyncio.gather(*(self._ask(http, number, tokens) for number in range(clients)))
             return sum(made) / (time.perf_counter() - begun)
@@ -62,27 +61,42 @@ class Arm:
             "temperature": 0,
             "max_tokens": tokens,
         }
-        answer = await http.post("/v1/chat/completions", json=body)
+        answer = await http.post("/chat/completions", json=body)
         return int(answer.raise_for_status().json()["usage"]["completion_tokens"])
 
 
-async def measure(quick: bool) -> dict[str, Any]:
-    """Return `serving`, the ratios, and `cold_ready_seconds`, from the wish to a version that answers."""
+async def measure(servers: Servers, quick: bool) -> dict[str, Any]:
+    """Return `serving`, the ratios, `cold_ready_seconds`, from the wish to a version that answers, and what `rollout` measures."""
+    configure("ERROR")
     base = install(CacheSettings().cache, print)
     with tempfile.TemporaryDirectory() as name:
         home = Path(name)
-        artifact, precision = _child(home, base)
-        async with (
-            _ours(home, base, artifact) as (own, seconds),
-            _bare(base, precision, None) as bare,
-            _bare(base, precision, 1) as alone,
-        ):
-            rates = await _rates(
-                (own, bare, alone), CLIENTS[:2] if quick else CLIENTS, 1 if quick else 3, 12 if quick else 24
-            )
+        first, second, precision = _children(home, base)
+        registry = Registry(servers.bootstrap, servers.database_url, home, lambda: local_driver(registry.settings))
+        async with registry.running():
+            await _registered(registry, "first", first, base)
+            begun = time.perf_counter()
+            await deploy(registry, "1.0.0")
+            await serves(registry, "1.0.0")
+            ready = time.perf_counter() - begun
+            rates = await _against_bare(registry, base, precision, quick)
+            await _registered(registry, "second", second, base)
+            switching = await rollout.measure(registry, quick)
     best = {clients: max(rates["bare"][clients], rates["bare, one thread"][clients]) for clients in rates["own"]}
     ratios = {f"ratio_bare_{clients}": rates["own"][clients] / best[clients] for clients in best}
-    return {"serving": {**ratios, "tokens_per_second": rates}, "cold_ready_seconds": seconds}
+    return {"serving": {**ratios, "tokens_per_second": rates}, "cold_ready_seconds": ready, **switching}
+
+
+async def _registered(registry: Registry, job: str, artifact: ArtifactRef, base: Path) -> None:
+    step = registry.step(job, "router", artifact, base=(str(base), folder_digest(base)), data={"dataset_sha256": job})
+    await registry.ask(step)
+    await registry.result(step)
+
+
+async def _against_bare(registry: Registry, base: Path, precision: str, quick: bool) -> dict[str, dict[int, float]]:
+    own = Arm("own", str(registry.callers.base_url), registry.job("support"))
+    async with _bare(base, precision, None) as bare, _bare(base, precision, 1) as alone:
+        return await _rates((own, bare, alone), CLIENTS[:2] if quick else CLIENTS, 1 if quick else 3, 12 if quick else 24)
 
 
 async def _rates(arms: Sequence[Arm], clients: Sequence[int], rounds: int, tokens: int) -> dict[str, dict[int, float]]:
@@ -102,24 +116,6 @@ async def _rates(arms: Sequence[Arm], clients: Sequence[int], rounds: int, token
 
 
 @asynccontextmanager
-async def _ours(home: Path, base: Path, artifact: ArtifactRef) -> AsyncIterator[tuple[Arm, float]]:
-    """Serve a version, an adapter on the base model, by the local driver."""
-    allowed = SourceSettings().allowed(home / "closed", base.parent)
-    driver = LocalDriver(Sources(str(home / "artifacts"), home / "cache", allowed), ProcessOptions(home / "logs"))
-    try:
-        begun = time.perf_counter()
-        digest = folder_digest(base)
-        await driver.ensure(Target("bench", "active", "bench", "1.0.0", artifact, "adapter", str(base), digest))
-        while (slot := (await driver.observed())[0]).state == "starting":
-            await asyncio.sleep(0.05)
-        if slot.address is None:
-            raise RuntimeError(f"{slot.reason}: {slot.message}")
-        yield Arm("own", slot.address, slot.served, slot.headers), time.perf_counter() - begun
-    finally:
-        await driver.close()
-
-
-@asynccontextmanager
 async def _bare(base: Path, precision: str, threads: int | None) -> AsyncIterator[Arm]:
     port = free_port()
     command = [
@@ -133,7 +129,7 @@ async def _bare(base: Path, precision: str, threads: int | None) -> AsyncIterato
     address = f"http://127.0.0.1:{port}"
     try:
         await _listens(address, process)
-        yield Arm("bare" if threads is None else "bare, one thread", address, str(base))
+        yield Arm("bare" if threads is None else "bare, one thread", f"{address}/v1", str(base))
     finally:
         process.kill()
         await process.wait()
@@ -151,14 +147,17 @@ async def _listens(address: str, process: asyncio.subprocess.Process) -> None:
     raise RuntimeError("transformers serve ended before it listened")
 
 
-def _child(home: Path, base: Path) -> tuple[ArtifactRef, str]:
-    """Make an adapter, in a process of its own, since it imports torch; return it and the type in which this machine computes."""
+def _children(home: Path, base: Path) -> tuple[ArtifactRef, ArtifactRef, str]:
+    """Make two adapters, in a process of their own, since it imports torch; return them and the type in which this machine computes."""
     code = (
         "import sys, torch; from pathlib import Path; from tests.changed_adapter import changed_adapter;"
         "from services.language_models.precision import compute_dtype, device;"
-        "print(changed_adapter(Path(sys.argv[1]), Path(sys.argv[2])).model_dump_json());"
+        "home, base = map(Path, sys.argv[1:]);"
+        "print(changed_adapter(home, base).model_dump_json());"
+        "print(changed_adapter(home, base, seed=1).model_dump_json());"
         "print('bf16' if compute_dtype('auto', device()) == torch.bfloat16 else 'fp32')"
     )
     command = [sys.executable, "-c", code, str(home), str(base)]
-    *_, artifact, precision = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
-    return ArtifactRef.model_validate_json(artifact), precision
+    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    first, second, precision = said[-3:]
+    return ArtifactRef.model_validate_json(first), ArtifactRef.model_validate_json(second), precision

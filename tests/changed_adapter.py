@@ -12,13 +12,13 @@ from services.trainer.modelling.adapter import new_adapter, write_adapter
 from services.trainer.modelling.base import load_base
 
 
-def changed_adapter(home: Path, base: Path) -> ArtifactRef:
-    """Store the adapter among the artifacts of `home`."""
-    adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=2), seed=0)
+def changed_adapter(home: Path, base: Path, seed: int = 0) -> ArtifactRef:
+    """Store the adapter among the artifacts of `home`; another seed makes another one."""
+    adapted = new_adapter(load_base(base, torch.float32, torch.device("cpu")), LoraSettings(rank=2), seed=seed)
     for name, weight in adapted.named_parameters():
         if "lora_B" in name:
             torch.nn.init.ones_(weight)
-    folder = home / "adapter"
+    folder = home / f"adapter-{seed}"
     folder.mkdir()
     write_adapter(adapted, folder, str(base))
     Chat(base).save(folder)

@@ -55,8 +55,8 @@ def question(model: str, **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "Hello"}], **fields}
 
 
-async def call(registry: Registry, model: str | None = None) -> Any:
-    return await registry.callers.post("/chat/completions", json=question(model or registry.job("support")))
+async def call(registry: Registry, model: str | None = None, **fields: Any) -> Any:
+    return await registry.callers.post("/chat/completions", json=question(model or registry.job("support"), **fields))
 
 
 def told(registry: Registry) -> list[str]:
@@ -77,13 +77,13 @@ class Callers:
 
 
 @asynccontextmanager
-async def calling(registry: Registry, count: int = 4) -> AsyncIterator[Callers]:
-    """Ask the deployment of this test while the block runs."""
+async def calling(registry: Registry, count: int = 4, **fields: Any) -> AsyncIterator[Callers]:
+    """Ask the deployment of this test while the block runs; `fields` are more of each request."""
     callers, ends = Callers(), asyncio.Event()
 
     async def ask() -> None:
         while not ends.is_set():
-            answer = await call(registry)
+            answer = await call(registry, **fields)
             if answer.status_code == 200:
                 callers.last = answer.headers["x-neuroweaver-version"].partition("@")[2]
                 callers.versions[callers.last] += 1

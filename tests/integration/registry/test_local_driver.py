@@ -244,7 +244,7 @@ def changed_byte(file: Path) -> None:
     ],
 )
 def test_a_damaged_artifact_is_not_loaded(home: Path, target: Target, tmp_path: Path, damage: Any, reason: str) -> None:
-    copied = ArtifactStore(str(tmp_path / "artifacts")).put(home / "adapter")
+    copied = ArtifactStore(str(tmp_path / "artifacts")).put(home / "adapter-0")
     assert copied.sha256 == target.artifact.sha256
     file = Path(copied.uri) / "adapter_model.safetensors"
     file.chmod(0o644)
