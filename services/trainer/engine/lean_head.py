@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from services.language_models.head import head_reads
 from services.language_models.padding import common_size
+from services.trainer.engine.chosen_tokens import chosen_tokens
 
 _UNSUPERVISED = -100
 
@@ -40,10 +41,10 @@ def put_lean_head(model: Any, temperature: float = 1.0) -> None:
         supervised = targets[mask]
         more = common_size(len(supervised)) - len(supervised)
         with head_reads(self, lambda hidden: pad(hidden[:, :-1][mask], (0, 0, 0, more))):
-            logits = theirs(*args, **{**kwargs, "use_cache": False}).logits.squeeze(0).float() / temperature
-        # more exact than cross_entropy, whose sum over a large vocabulary in fp32 is too small by 1e-5
-        every = logits.gather(-1, pad(supervised, (0, more)).unsqueeze(-1)).squeeze(-1) - logits.logsumexp(-1)
-        found = every[: len(supervised)]
+            logits = theirs(*args, **{**kwargs, "use_cache": False}).logits.squeeze(0).float()
+        if temperature != 1.0:
+            logits = logits / temperature
+        found = chosen_tokens(logits, pad(supervised, (0, more)))[: len(supervised)]
         zeros = found.new_zeros(mask.shape)
         return FusedCausalLMOutput(
             log_probs=zeros.masked_scatter(mask, found), entropy=zeros, mean_logits=zeros, log_sum_sq_probs=zeros,
