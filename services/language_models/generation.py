@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from services.language_models.head import head_reads
-from services.language_models.padding import pad_rows
+from services.language_models.padding import common_size, pad_rows
 
 _COMPACT_BELOW = 0.8
 """Finished rows are removed from the batch when less than this share is still being decoded: removal copies the cache."""
@@ -232,7 +232,7 @@ def prefill(model: Any, prompts: Sequence[Sequence[int]], num_samples: int, pad_
 
     if not _of_rows(DynamicCache(config=model.config)):
         prompts, num_samples = [prompt for prompt in prompts for _ in range(num_samples)], 1
-    batch = pad_rows(prompts, pad_id, "left", model.device)
+    batch = pad_rows(prompts, pad_id, "left", model.device, common_size(max(map(len, prompts))))
     positions = batch.positions
     cache = DynamicCache(config=model.config)
     output = model(

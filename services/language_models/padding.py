@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
+from torch.nn.functional import pad
 
 Side = Literal["left", "right"]
 """Where the padding is. left: every row ends at the last position, so that one read there says what follows each row."""
@@ -31,6 +32,13 @@ def common_size(size: int, most: int | None = None) -> int:
     step = 1 << max(0, size.bit_length() - 4)
     common = -(-size // step) * step
     return common if most is None else max(size, min(common, most))
+
+
+def common_width(ids: torch.Tensor, mask: torch.Tensor, most: int | None = None) -> PaddedRows:
+    """Pad a batch further at the beginning, to a common size of at most `most` tokens."""
+    width = ids.shape[1]
+    more = common_size(width, most) - width
+    return PaddedRows(pad(ids, (more, 0)), pad(mask, (more, 0)))
 
 
 def pad_rows(

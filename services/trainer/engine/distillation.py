@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from trl import DistillationTrainer
 
 from services.language_models.chat_format.chat import Chat
+from services.language_models.lengths import context_length
+from services.language_models.padding import common_width
 from services.trainer.engine.own_sampling import OwnSampling, Sample
 
 
@@ -24,3 +27,7 @@ class TeachingTrainer(OwnSampling, DistillationTrainer):  # type: ignore[misc]  
 
     def _generate_single_turn(self, prompt_ids: Sequence[Sequence[int]], *_: Any, **__: Any) -> list[list[int]]:
         return self._sampled(prompt_ids)
+
+    def _get_last_hidden_state(self, model: Any, ids: torch.Tensor, mask: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        batch = common_width(ids, mask, context_length(model.config))
+        return super()._get_last_hidden_state(model, batch.ids, batch.mask, *args, **kwargs)

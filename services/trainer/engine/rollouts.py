@@ -9,6 +9,7 @@ import torch
 from trl import GRPOTrainer, RLOOTrainer
 
 from services.language_models.chat_format.chat import Chat
+from services.language_models.padding import common_width
 from services.trainer.engine.own_sampling import OwnSampling, Sample, without_dropout
 
 Score = Callable[[Sequence[int], Sequence[str]], list[float | None]]
@@ -57,10 +58,13 @@ class _RewardedTrainer(OwnSampling):
         """Return a part of the step's answers, without the columns that only its other parts need."""
         return _trimmed(super()._prepare_inputs(generation_batch))  # type: ignore[misc]  # as above
 
-    def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> Any:
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, ids: torch.Tensor, mask: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
         """Compute log-probabilities; those that are not learnt, of the reference, without dropout."""
+        batch = common_width(ids, mask)
         with nullcontext() if torch.is_grad_enabled() else without_dropout(self.model):
-            return super()._get_per_token_logps_and_entropies(*args, **kwargs)  # type: ignore[misc]  # as above
+            return super()._get_per_token_logps_and_entropies(model, batch.ids, batch.mask, *args, **kwargs)  # type: ignore[misc]  # as above
 
     def _scorer(self, score: Score) -> Callable[..., list[float | None]]:
         def rewards(*, completion_ids: Sequence[Sequence[int]], row: Sequence[int], **_: Any) -> list[float | None]:

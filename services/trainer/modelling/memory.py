@@ -25,8 +25,8 @@ _MOMENTS = {"adamw": 2 * 4, "adamw_8bit": 2 * (1 + 4 / 256), "adafactor": 4}
 al. 2022); Adafactor's rows and columns, at the most."""
 _QUANTISED_FROM = 4096
 """Smaller weights keep their moments in fp32."""
-_LOGIT = {torch.float32: 16, torch.bfloat16: 20}
-"""Bytes of a logit: itself, in fp32 too, the logarithm of its probability and its gradient, of which not all live at once."""
+_LOGIT = {torch.float32: 8, torch.bfloat16: 10}
+"""Bytes of a logit: itself in fp32 and its gradient (`engine.chosen_tokens`); in bf16 also one of them in bf16."""
 _NF4 = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Bytes of a weight in 4-bit NormalFloat with doubly quantised scales per block of 64 (Dettmers et al. 2023)."""
 LIBRARIES = {"cpu": 950 * 2**20, "cuda": 600 * 2**20}

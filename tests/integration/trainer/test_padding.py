@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from services.language_models.padding import common_size, pad_rows
+from services.language_models.padding import common_size, common_width, pad_rows
 from services.trainer.engine.padded import SidesPadding, SupervisedPadding
 
 CPU = torch.device("cpu")
@@ -40,6 +40,14 @@ def test_lengths_of_170_to_512_tokens_have_fourteen_common_sizes() -> None:
 
 def test_a_common_size_is_never_more_than_the_model_reads_nor_less_than_the_rows() -> None:
     assert (common_size(300, 310), common_size(300, 300), common_size(300, 200)) == (310, 300, 300)
+
+
+def test_a_batch_of_sampled_answers_is_padded_to_a_common_width_at_the_beginning() -> None:
+    ids, mask = common_width(torch.full((2, 33), 5), torch.ones(2, 33, dtype=torch.long))
+    assert ids.tolist() == [[0] * 3 + [5] * 33] * 2
+    assert mask.sum(dim=1).tolist() == [33, 33]
+    assert common_width(ids, mask, 36).ids.shape == (2, 36)
+    assert common_width(ids[:, :35], mask[:, :35], 35).ids.shape == (2, 35)
 
 
 def test_supervised_rows_are_padded_to_a_common_width() -> None:
