@@ -33,7 +33,6 @@ from services.chassis.storage.artifacts.errors import MANIFEST
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.app import assembled
 from services.registry.deploying.driver import Driver
-from services.registry.deploying.drivers import choice_of
 from services.registry.deploying.settings import ServingSettings
 from services.registry.domain.models import RegistryDomain
 from services.registry.effects import RegistryEffects
@@ -109,7 +108,7 @@ class Registry:
 
     def service(self) -> Service:
         """Build the service."""
-        return assembled(self.runtime(), self.driver_of, choice_of(self.settings), self.settings.serving.keys)
+        return assembled(self.runtime(), self.driver_of, self.settings.serving)
 
     async def differences(self) -> int:
         """Return in how many rows the projection differs from the log, as `audit verify` counts them."""

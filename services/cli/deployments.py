@@ -10,10 +10,10 @@ from services.cli.aliases import By, Json, Why, who
 from services.cli.commands import Commands
 from services.cli.edge import Edge
 from services.cli.job_refusal import refusals
-from services.cli.output import print_json, print_pairs, print_table, say
+from services.cli.output import print_json, print_line, print_pairs, print_table, say
 from services.cli.settings import CliSettings
 from services.cli.stack import http_address
-from services.registry.deploying.views import DeploymentList, DeploymentView
+from services.registry.deploying.views import DeploymentList, DeploymentView, ManifestList
 
 app = Commands()
 
@@ -89,6 +89,20 @@ def create(
         body["driver"] = driver
     headers = {} if generation is None else {"If-Match": f'"{generation}"'}
     _change(json, lambda edge: edge.post(DeploymentView, "/deployments", body, headers))
+
+
+@app.command(example="neuroweaver deployments render support | kubectl diff -f -")
+def render(name: Name, json: Json = False) -> None:
+    """Print what the driver kserve applies for a deployment, as YAML; no cluster is needed. Exit code 1 when settings miss, 4 for no deployment."""
+    import yaml
+
+    with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
+        found = edge.get(ManifestList, f"{_path(name)}/manifests")
+    if json:
+        print_json(found)
+    else:
+        for line in yaml.safe_dump_all(found.items, sort_keys=False).splitlines():
+            print_line(line)
 
 
 @app.command(example='neuroweaver deployments retire support --reason "Nobody asks it."')

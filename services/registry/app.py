@@ -1,6 +1,6 @@
 """Builds the registry from its settings (composition root), without I/O."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from schemas.topics import DATASETS, JOBS, MODELS
 from services.chassis.executor.dispatcher import worker_tasks
@@ -14,9 +14,10 @@ from services.registry.comparing.routes import comparing_router
 from services.registry.datasets.routes import datasets_router
 from services.registry.deploying.commands import DeploymentCommands
 from services.registry.deploying.driver import Driver
-from services.registry.deploying.drivers import DriverChoice, choice_of, drivers_of
+from services.registry.deploying.drivers import choice_of, drivers_of
 from services.registry.deploying.reconciler import Reconciler
 from services.registry.deploying.routes import deployment_router
+from services.registry.deploying.settings import ServingSettings
 from services.registry.domain.models import RegistryDomain
 from services.registry.effects import RegistryEffects
 from services.registry.erasing.removing import RowRemover
@@ -31,18 +32,16 @@ from services.registry.settings import RegistrySettings
 def build(settings: RegistrySettings) -> Service:
     """Build the registry."""
     runtime = Runtime(settings, "registry", RegistryDomain(), topics=(JOBS, MODELS, DATASETS), effects=RegistryEffects())
-    return assembled(runtime, lambda: drivers_of(settings), choice_of(settings), settings.serving.keys)
+    return assembled(runtime, lambda: drivers_of(settings), settings.serving)
 
 
 def assembled(
-    runtime: Runtime,
-    driver_of: Callable[[], Driver] | None = None,
-    choice: DriverChoice | None = None,
-    keys: Mapping[str, str] | None = None,
+    runtime: Runtime, driver_of: Callable[[], Driver] | None = None, serving: ServingSettings | None = None
 ) -> Service:
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
-    commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), (choice or DriverChoice()) if driver_of else None)
-    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine), keys or {})
+    serving = serving or ServingSettings()
+    commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), choice_of(serving) if driver_of else None)
+    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine), serving.keys)
     tasks = [
         *worker_tasks(runtime, registry_steps(runtime.reads)),
         forwarder.run,
@@ -52,7 +51,7 @@ def assembled(
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
     more = (
-        deployment_router(commands),
+        deployment_router(commands, serving),
         comparing_router(runtime),
         datasets_router(runtime),
         ledger_router(runtime),

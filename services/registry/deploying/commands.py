@@ -65,6 +65,13 @@ class DeploymentCommands:
         """Return a deployment. Raises a 404 Problem for one that there never was."""
         return DeploymentView.of(await self._row(name))
 
+    async def wishes(self, name: str) -> tuple[DeploymentRequested, ...]:
+        """Return what a deployment serves and is to serve, without what is only kept warm; the latest wish of one that was retired or
+        given up. Raises a 404 Problem for one that there never was."""
+        state = DeploymentState.stored((await self._row(name))[1])
+        found = [wish for wish in (state.active, state.target) if wish is not None]
+        return tuple(found) or (() if state.wish is None else (state.wish,))
+
     async def list(self) -> tuple[DeploymentView, ...]:
         """Return every deployment that somebody wants, by name."""
         return tuple(map(DeploymentView.of, await self.runtime.reads.rows(statements.LISTED)))

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from schemas.deployments import DRIVERS, KSERVE, LOCAL, VLLM
 from services.chassis.serving.problem import Problem
 from services.registry.deploying.driver import Driver, Observed, Slot, Target
+from services.registry.deploying.kserve.backend import kserve_driver
 from services.registry.deploying.local.driver import local_driver
 from services.registry.deploying.observing import first, seen
+from services.registry.deploying.settings import ServingSettings
 from services.registry.deploying.vllm.backend import vllm_driver
 from services.registry.settings import RegistrySettings
 
@@ -16,7 +18,9 @@ _REMEDIES = {
     VLLM: "list the servers in NEUROWEAVER_SERVING_VLLM",
     KSERVE: "describe the cluster in NEUROWEAVER_SERVING_KSERVE",
 }
-_MAKERS: Mapping[str, Callable[[RegistrySettings], Driver]] = {LOCAL: local_driver, VLLM: vllm_driver}
+_MAKERS: Mapping[str, Callable[[RegistrySettings], Driver]] = {
+    LOCAL: local_driver, VLLM: vllm_driver, KSERVE: kserve_driver,
+}  # fmt: skip
 Slots = dict[tuple[str, Slot], Observed]
 
 
@@ -82,6 +86,6 @@ def drivers_of(settings: RegistrySettings) -> Drivers:
     return Drivers({name: _MAKERS[name](settings) for name in settings.serving.configured})
 
 
-def choice_of(settings: RegistrySettings) -> DriverChoice:
+def choice_of(serving: ServingSettings) -> DriverChoice:
     """Return what a deployment may name."""
-    return DriverChoice(settings.serving.driver, settings.serving.configured)
+    return DriverChoice(serving.driver, serving.configured)

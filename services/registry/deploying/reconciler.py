@@ -22,8 +22,9 @@ from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, is_transient, until_stopped, wait_or_stop
 from services.chassis.serving.runtime import Runtime
 from services.registry.deploying import statements
-from services.registry.deploying.driver import Driver, Target
+from services.registry.deploying.driver import Driver
 from services.registry.deploying.slots import Place, SlotRow, checked, values_of
+from services.registry.deploying.wishes import target_of
 from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import Seen, observed, trouble
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
@@ -113,7 +114,7 @@ class Reconciler:
         for place, wish in places.items():
             failed = place in seen and seen[place].state == "failed"
             if self._tries.may(place, failed):
-                await driver.ensure(_target(wish))
+                await driver.ensure(target_of(wish))
 
     async def _remove(self, driver: Driver, rows: Iterable[SlotRow]) -> None:
         for row in rows:
@@ -221,13 +222,6 @@ async def _measured(session: Exclusive, wanted: _Wanted) -> Mapping[str, Measure
         current = {"deployments": list(rollouts), "rollouts": list(rollouts.values())}
         await session.execute(statements.FORGET_TRAFFIC, current)
     return counts
-
-
-def _target(wish: DeploymentRequested) -> Target:
-    return Target(
-        deployment=wish.deployment, slot=slot_of(wish), model=wish.model, version=wish.version, artifact=wish.artifact,
-        kind=wish.kind, base_model=wish.base_model, base_model_sha256=wish.base_model_sha256, driver=wish.driver, predictions=wish.predictions,
-    )  # fmt: skip
 
 
 def _note(decision: Decision) -> None:

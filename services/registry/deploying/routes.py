@@ -4,10 +4,21 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Response
 
-from services.chassis.serving.problem import problems
+from services.chassis.serving.problem import Problem, problems
 from services.chassis.serving.web.parameters import NameInPath
 from services.registry.deploying.commands import DeploymentCommands, etag
-from services.registry.deploying.views import ChangeAsked, DeploymentAsked, DeploymentList, DeploymentView, RetirementAsked
+from services.registry.deploying.faults import Refused
+from services.registry.deploying.kserve.manifest import manifest
+from services.registry.deploying.settings import KserveSettings, ServingSettings
+from services.registry.deploying.views import (
+    ChangeAsked,
+    DeploymentAsked,
+    DeploymentList,
+    DeploymentView,
+    ManifestList,
+    RetirementAsked,
+)
+from services.registry.deploying.wishes import target_of
 
 IfMatch = Annotated[
     str | None,
@@ -15,7 +26,7 @@ IfMatch = Annotated[
 ]
 
 
-def deployment_router(commands: DeploymentCommands) -> APIRouter:
+def deployment_router(commands: DeploymentCommands, serving: ServingSettings) -> APIRouter:
     """All routes under `/deployments`."""
     api = APIRouter(prefix="/deployments", tags=["deployments"])
 
@@ -42,6 +53,16 @@ def deployment_router(commands: DeploymentCommands) -> APIRouter:
     async def one(name: NameInPath, response: Response) -> DeploymentView:
         """Shows what it serves and how it is, also after it was retired."""
         return await shown(name, response)
+
+    @api.get("/{name}/manifests", summary="Render what the driver kserve applies", responses=problems(404, 409, 422))
+    async def manifests(name: NameInPath) -> ManifestList:
+        """For the version that serves and the one that is rolled out, whichever driver they have; no cluster is asked."""
+        targets = [target_of(wish) for wish in await commands.wishes(name)]
+        cluster = serving.kserve or KserveSettings()
+        try:
+            return ManifestList(items=tuple(manifest(target, cluster, serving.owner) for target in targets))
+        except Refused as refused:
+            raise Problem(409, "It cannot be rendered", refused.message) from refused
 
     @api.delete("/{name}", summary="Retire a deployment", responses=problems(404, 409, 422))
     async def retired(name: NameInPath, asked: Annotated[RetirementAsked, Query()], response: Response) -> DeploymentView:

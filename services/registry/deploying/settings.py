@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -9,7 +10,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.artifacts import SHA256_PATTERN
 from schemas.base import Strict
-from schemas.deployments import LOCAL, VLLM
+from schemas.deployments import KSERVE, LOCAL, VLLM
 
 _Owner = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$")]
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,199}$")]
@@ -54,6 +55,68 @@ class VllmServer(Strict):
         return (os.environ.get(self.api_key_variable, "").strip() or None) if self.api_key_variable else None
 
 
+_IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
+class KserveSettings(Strict):
+    """A namespace of a Kubernetes cluster with KServe."""
+
+    api: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s/?#@]+$",
+        description="Address of the cluster's API; null: that of the cluster in which the registry runs.",
+    )
+    token_variable: _Variable | None = Field(
+        default=None, description="Environment variable with a token for the API; null: that of the pod's service account."
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="PEM of the authority that signs the API's certificate; null: the cluster's in a pod, else those of the machine.",
+    )
+    namespace: str = Field(default="default", pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$", description="The namespace.")
+    storage: dict[str, str] = Field(
+        default_factory=dict,
+        description="Folders of the registry's machine, or URIs of stores, and the URIs under which KServe reads them, such as pvc://artifacts.",
+    )
+    base_models: dict[str, str] = Field(
+        default_factory=dict,
+        description="URIs under which KServe reads base models, by reference; without: hf:// and the reference for an id of the hub.",
+    )
+    service_account: str | None = Field(
+        default=None, description="Service account of the pods, whose secrets KServe reads stores with."
+    )
+    runtime: str | None = Field(
+        default=None, description="Name of the serving runtime; null: KServe chooses one for `huggingface`."
+    )
+    resources: dict[str, str] = Field(
+        default_factory=dict, description='Limits of each pod, such as {"nvidia.com/gpu": "1", "memory": "16Gi"}.'
+    )
+    args: tuple[str, ...] = Field(default=(), description="More arguments of the server, such as --max-model-len=4096.")
+    compare_answers: bool = Field(default=True, description="Whether recorded answers are compared.")
+
+    @property
+    def token(self) -> str | None:
+        """The token for the API, as it is now: a service account's changes every hour."""
+        if self.token_variable is not None:
+            return os.environ.get(self.token_variable, "").strip() or None
+        try:
+            return (_IN_CLUSTER / "token").read_text().strip() or None
+        except OSError:
+            return None
+
+    @property
+    def address(self) -> str | None:
+        """Address of the API; None outside of a cluster if none is set."""
+        host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
+        return self.api or (f"https://{host}:{port}" if host else None)
+
+    @property
+    def authority(self) -> Path | None:
+        """PEM of the authority of the API's certificate; None: those of the machine."""
+        own = _IN_CLUSTER / "ca.crt"
+        return self.ca_file or (own if self.api is None and own.exists() else None)
+
+
 class ServingSettings(BaseSettings):
     """Read from `NEUROWEAVER_SERVING_*`."""
 
@@ -69,11 +132,12 @@ class ServingSettings(BaseSettings):
         description="Name of this registry among others that use the same servers or the same cluster; it touches only what bears it.",
     )
     vllm: tuple[VllmServer, ...] = Field(default=(), description="The vLLM servers, as a JSON list.")
+    kserve: KserveSettings | None = Field(default=None, description="The cluster with KServe, as a JSON object.")
 
     @property
     def configured(self) -> tuple[str, ...]:
         """The drivers that can be chosen."""
-        return (LOCAL, *([VLLM] if self.vllm else []))
+        return (LOCAL, *([VLLM] if self.vllm else []), *([KSERVE] if self.kserve else []))
 
     @property
     def keys(self) -> dict[str, str]:
@@ -84,3 +148,5 @@ class ServingSettings(BaseSettings):
     def secrets(self) -> Iterator[str]:
         """What no output may contain."""
         yield from self.keys.values()
+        if self.kserve is not None and (token := self.kserve.token):
+            yield token

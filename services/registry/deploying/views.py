@@ -182,3 +182,9 @@ class DeploymentList(Frozen):
     """All deployments that somebody wants."""
 
     items: tuple[DeploymentView, ...]
+
+
+class ManifestList(Frozen):
+    """Objects of Kubernetes."""
+
+    items: tuple[dict[str, Any], ...]

@@ -345,6 +345,8 @@ async def test_of_wishes_that_race_each_is_a_generation_and_a_stale_one_is_refus
     assert (taken.status_code, taken.json()["reasons"][0]["field"]) == (409, "model")
     nothing = await registry.http.post("/deployments", json={"name": name, "model": f"{registry.name('router')}@9.0.0"})
     assert nothing.status_code == 404
+    elsewhere = await registry.http.post("/deployments", json={**body, "driver": "vllm"})
+    assert (elsewhere.status_code, "NEUROWEAVER_SERVING_VLLM" in elsewhere.text) == (409, True)
     unfollowed = {**body, "follow": True}
     assert (await registry.http.post("/deployments", json=unfollowed)).status_code == 409
     assert (await registry.http.get("/deployments/nobody")).status_code == 404

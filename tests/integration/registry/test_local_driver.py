@@ -116,7 +116,11 @@ async def test_a_target_becomes_ready_once_and_its_process_ends_with_it(
     await driver.remove("support", "active", 1.0)
     assert [(slot.state, slot.reason) for slot in await driver.observed()] == [("draining", "Draining")]
     await until(lambda: not process.is_running())
-    assert await driver.observed() == []
+
+    async def gone() -> bool:
+        return await driver.observed() == []
+
+    await until(gone)
     assert starts(tmp_path) == 1
 
 

@@ -16,9 +16,9 @@ from services.chassis.storage.artifacts.store import ArtifactStore
 from services.registry.deploying.driver import Observed, Target
 from services.registry.deploying.files import Sources
 from services.registry.deploying.remote.driver import Pace, RemoteDriver
+from services.registry.deploying.remote.patience import Patience
 from services.registry.deploying.settings import VllmServer
 from services.registry.deploying.vllm.backend import VllmBackend, seen_at
-from services.registry.deploying.vllm.client import Patience
 from tests.allowed import IN_TESTS
 from tests.toy import until
 from tests.trainer import put_lines
@@ -119,7 +119,7 @@ async def test_an_adapter_is_loaded_under_a_name_with_its_digest_once_for_all_sl
         ({"base": "other"}, {}, "WrongBase", "serves other, and not base"),
         ({}, {"base_model": "other"}, "NoServer", "the configured vLLM servers serve other"),
         ({}, {"base_model_sha256": "c" * 64}, "WrongBase", "correct base_model_sha256"),
-        ({"garbage": True}, {}, "NotAnswering", "is not vLLM's"),
+        ({"garbage": True}, {}, "NotAnswering", "is not OpenAI's API"),
         ({"healthy": False}, {}, "NotAnswering", "not healthy"),
         ({"chat_status": 500}, {}, "NotAnswering", "the engine is dead"),
         ({"says": " "}, {}, "EmptyAnswer", "with nothing"),

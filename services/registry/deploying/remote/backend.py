@@ -32,6 +32,9 @@ class RemoteSlot:
 class Backend(Protocol):
     """Serves targets elsewhere. What it serves outlives this process."""
 
+    def name(self, target: Target) -> str:
+        """Return the name of what serves a target; slots whose targets have the same one share it."""
+
     async def serve(self, slot: RemoteSlot) -> None:
         """Bring the slot's target up and watch it for as long as it is served; returns when that has to begin again.
 

@@ -120,7 +120,10 @@ class RemoteDriver:
         await asyncio.sleep(seconds)
         if self._slots.get(slot.target.place) is slot:
             del self._slots[slot.target.place]
-        if any(_is_same(slot.target, other.target) for other in self._slots.values() if other.observed.state != "draining"):
+        name = self._backend.name(slot.target)
+        if any(
+            self._backend.name(other.target) == name for other in self._slots.values() if other.observed.state != "draining"
+        ):
             return
         try:
             await self._backend.release(slot.target)
@@ -132,8 +135,3 @@ class RemoteDriver:
             await self._backend.sweep([slot.target for slot in self._slots.values()])
         except (Refused, Away) as fault:
             _log.info("leftovers could not be looked for", error=fault.message)
-
-
-def _is_same(one: Target, other: Target) -> bool:
-    """Whether what serves one target may serve the other, too."""
-    return (one.served, one.artifact.sha256) == (other.served, other.artifact.sha256)

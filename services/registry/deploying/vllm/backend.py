@@ -16,8 +16,9 @@ from services.registry.deploying.probing import probe
 from services.registry.deploying.remote.backend import RemoteSlot
 from services.registry.deploying.remote.driver import Pace, RemoteDriver
 from services.registry.deploying.remote.http import AWAY
+from services.registry.deploying.remote.patience import Patience
 from services.registry.deploying.settings import VllmServer
-from services.registry.deploying.vllm.client import Card, Patience, VllmClient
+from services.registry.deploying.vllm.client import Card, VllmClient
 from services.registry.settings import RegistrySettings
 
 _DIGITS = 16
@@ -58,11 +59,11 @@ class VllmBackend:
     async def release(self, target: Target) -> None:
         """Unload a target wherever it is loaded; a whole model stays where the operator serves it."""
         if target.kind == "adapter":
-            await self._each(lambda name, _: name == self._name(target))
+            await self._each(lambda name, _: name == self.name(target))
 
     async def sweep(self, wanted: Collection[Target]) -> None:
         """Unload the adapters with this registry's mark that nobody wants."""
-        names = {self._name(target) for target in wanted}
+        names = {self.name(target) for target in wanted}
         await self._each(
             lambda name, card: name.startswith(f"{self._owner}/") and card.parent is not None and name not in names
         )
@@ -71,7 +72,8 @@ class VllmBackend:
         """Close the connections."""
         await asyncio.gather(*(client.close() for client in self._clients))
 
-    def _name(self, target: Target) -> str:
+    def name(self, target: Target) -> str:
+        """Return what a server calls an adapter."""
         return f"{self._owner}/{target.served}:{target.artifact.sha256[:_DIGITS]}"
 
     async def _each(self, unwanted: Callable[[str, Card], bool]) -> None:
@@ -107,9 +109,9 @@ class VllmBackend:
         path = seen_at(str(files.folder), client.server.paths)
         if target.kind == "model":
             return _whole(client, cards, target, path)
-        if (refused := _unsuited(client.server, cards, self._name(target))) is not None:
+        if (refused := _unsuited(client.server, cards, self.name(target))) is not None:
             return refused
-        return _Place(client, cards, self._name(target), path)
+        return _Place(client, cards, self.name(target), path)
 
     async def _watch(self, place: _Place) -> None:
         """Return when the server has not got the name any more. Raises Refused or Away after several looks that failed."""

@@ -1,20 +1,23 @@
-"""Callers get answers of vLLM servers through the one address, by canary and back, and through the restart of a server.
+"""Callers get answers of vLLM servers and of KServe through the one address, by canary and back, and through the restart of a server.
 
-The server is a stand-in that speaks vLLM's API (`tests.vllm_stand_in`).
+Server and cluster are stand-ins (`tests.vllm_stand_in`, `tests.kubernetes_stand_in`).
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
+import yaml
 
 from services.registry.deploying.drivers import Drivers
+from services.registry.deploying.kserve.backend import kserve_driver
 from services.registry.deploying.remote.driver import Pace
-from services.registry.deploying.settings import ServingSettings
+from services.registry.deploying.remote.patience import Patience
+from services.registry.deploying.settings import KserveSettings, ServingSettings
 from services.registry.deploying.vllm.backend import vllm_driver
-from services.registry.deploying.vllm.client import Patience
+from tests.command import run
 from tests.deploying import call_is_answered, calling, deploy, question, registered, serves, shown, told
+from tests.kubernetes_stand_in import Cluster
 from tests.model_servers import StandIn
 from tests.registry import Registry
 from tests.toy import until
@@ -37,8 +40,15 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> VllmProcess:
 
 
 @pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    found = Cluster()
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
 async def registry(
-    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory, vllm: VllmProcess
+    kafka: str, database_url: str, tmp_path_factory: pytest.TempPathFactory, vllm: VllmProcess, cluster: Cluster
 ) -> AsyncIterator[Registry]:
     vllm.start()
     with pytest.MonkeyPatch.context() as patch:
@@ -46,13 +56,16 @@ async def registry(
         servers = tuple(
             vllm.server(base_model=job, serves="base", api_key_variable="VLLM_KEY_OF_TEST") for job in ("job-1", "job-2")
         )
-        serving = ServingSettings(driver="vllm", vllm=servers)
+        home = tmp_path_factory.mktemp("registry")
+        storage, bases = {str(home / "artifacts"): "pvc://artifacts"}, {"job-1": "hf://org/base"}
+        kserve = KserveSettings(api=cluster.url, namespace="models", storage=storage, base_models=bases)
+        serving = ServingSettings(driver="vllm", vllm=servers, kserve=kserve)
 
         def driver() -> Drivers:
-            quick = vllm_driver(made.settings, Patience(between=0.05), Pace(0.05, 0.1))
-            return Drivers({"local": StandIn(), "vllm": quick})
+            quick = made.settings, Patience(between=0.05), Pace(0.05, 0.1)
+            return Drivers({"local": StandIn(), "vllm": vllm_driver(*quick), "kserve": kserve_driver(*quick)})
 
-        made = Registry(kafka, database_url, tmp_path_factory.mktemp("registry"), driver, serving)
+        made = Registry(kafka, database_url, home, driver, serving)
         async with made.running():
             yield made
     vllm.kill()
@@ -97,19 +110,25 @@ async def test_a_canary_on_vllm_gets_to_all_callers_and_back_and_a_server_that_r
     assert await registry.differences() == 0
 
 
-async def test_a_driver_that_is_not_configured_is_refused_and_another_can_be_chosen_for_one_deployment(
-    registry: Registry,
+async def test_a_deployment_moves_from_one_driver_to_another_and_says_what_it_applies_to_a_cluster(
+    registry: Registry, cluster: Cluster
 ) -> None:
     registry.begin()
     await registered(registry, "job-1")
-    body = {"name": registry.job("support"), "model": f"{registry.name('router')}@1.0.0"}
-    refused = await registry.http.post("/deployments", json={**body, "driver": "kserve"})
-    assert (refused.status_code, "NEUROWEAVER_SERVING_KSERVE" in refused.text) == (409, True)
-    assert (await registry.http.post("/deployments", json={**body, "driver": "slurm"})).status_code == 422
-    await deploy(registry, "1.0.0", driver="local")
-    await serves(registry, "1.0.0")
-    assert (await shown(registry))["driver"] == "local"
-    await deploy(registry, "1.0.0", driver="vllm")
-    await serves(registry, "1.0.0")
-    assert ((await shown(registry))["generation"], (await shown(registry))["driver"]) == (2, "vllm")
-    assert httpx2.codes.is_success((await registry.http.delete(f"/deployments/{registry.job('support')}")).status_code)
+    name, model = registry.job("support"), registry.name("router")
+    for generation, driver in enumerate(("local", "vllm", "kserve"), 1):
+        await deploy(registry, "1.0.0", driver=driver)
+        await serves(registry, "1.0.0")
+        view = await shown(registry)
+        assert (view["generation"], view["driver"]) == (generation, driver)
+    await until(lambda: any(path.startswith("/openai/") for path in cluster.chatted))
+    answer = await registry.callers.post("/chat/completions", json=question(name))
+    assert answer.json()["model"] == f"{model}@1.0.0"
+    rendered = await run(str(registry.http.base_url).removesuffix("/api/v1/"), "deployments", "render", name)
+    (made,) = yaml.safe_load_all(rendered.out)
+    assert made["spec"] == cluster.objects[made["metadata"]["name"]]["spec"]
+    assert made["metadata"]["annotations"]["neuroweaver/version"] == "1.0.0"
+    assert (await registry.http.get("/deployments/nobody/manifests")).status_code == 404
+    assert (
+        await registry.http.post("/deployments", json={"name": name, "model": f"{model}@1.0.0", "driver": "slurm"})
+    ).status_code == 422

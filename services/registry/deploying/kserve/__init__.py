@@ -1,0 +1,1 @@
+"""The driver `kserve`: versions are served by InferenceServices of a Kubernetes cluster."""
