@@ -5,7 +5,9 @@ import asyncio
 from collections.abc import Sequence
 
 from schemas.base import Frozen
+from schemas.steps import SERVICES
 from services.chassis.process.logging import configure
+from services.chassis.replay.artifacts import UnheldArtifacts
 from services.chassis.serving.service import Service
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Removal, retain
@@ -16,6 +18,10 @@ from services.devstack import retention as stack_retention
 
 STACK = "stack"
 """Used instead of a service's name for files of the commands and the development stack."""
+
+
+ALL = "all"
+"""Used instead of a service's name for what is removed only when every service was asked."""
 
 
 class RemovedKind(Frozen):
@@ -42,7 +48,21 @@ async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: boo
                 await service.retention.engine.dispose()
         found += [RemovedKind(service=service.name, removal=removal) for removal in removals]
     removers = stack_retention.removers(settings.home, settings.cache, RetentionSettings())
-    return found + [RemovedKind(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
+    found += [RemovedKind(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
+    if unheld := unheld_artifacts(services):
+        try:
+            found += [RemovedKind(service=ALL, removal=removal) for removal in await retain(ALL, [unheld], dry=dry)]
+        finally:
+            await unheld.owner.engine.dispose()
+    return found
+
+
+def unheld_artifacts(services: Sequence[Service]) -> UnheldArtifacts | None:
+    """Return the remover of artifacts that no service holds; None unless every service is there to be asked."""
+    owner = next((service.owner for service in services if service.owner), None)
+    if owner is None or {service.name for service in services} != set(SERVICES):
+        return None
+    return UnheldArtifacts([service.held for service in services], owner)
 
 
 def show(found: Sequence[RemovedKind], *, dry: bool, json: bool) -> bool:

@@ -13,6 +13,7 @@ from services.chassis.kafka import topics
 from services.chassis.kafka.settings import overrides
 from services.chassis.process.health import Health
 from services.chassis.process.logging import configure
+from services.chassis.process.transient import wait_or_stop
 from services.chassis.serving.service import Service
 from services.chassis.serving.web.settings import HttpSettings
 from services.chassis.settings import ServiceSettings
@@ -21,7 +22,7 @@ from services.chassis.storage.retention.run import Retention
 from services.cli import serve
 from services.cli.listening import address_of, listen
 from services.cli.output import err, say
-from services.cli.retention import STACK
+from services.cli.retention import ALL, STACK, unheld_artifacts
 from services.cli.settings import CliSettings
 from services.cli.stack import HOW_LONG, home_of, log_of
 from services.cli.status import print_addresses
@@ -70,7 +71,7 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
     services = [serve.build(name, _settings_of(name, shared, address_of(listening))) for name in SERVICES]
     policy, ending = RetentionSettings(), asyncio.Event()
     retention = Retention(STACK, stack_retention.removers(stack.home, stack.settings.cache, policy), policy.every_seconds)
-    removing = asyncio.create_task(retention.run(ending))
+    removing = asyncio.gather(retention.run(ending), _remove_artifacts(services, policy.every_seconds, ending))
     watching = asyncio.create_task(_watch(stack, services))
     announcing = asyncio.create_task(_announce(stack, services, address_of(listening)))
     await serve.serve(services, listening, door)
@@ -78,6 +79,14 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
         task.cancel()
     ending.set()
     await removing
+
+
+async def _remove_artifacts(services: Sequence[Service], every_seconds: float, ending: asyncio.Event) -> None:
+    """Remove what no service holds at intervals, the first time when all of them run."""
+    unheld = unheld_artifacts(services)
+    assert unheld is not None
+    if not await wait_or_stop(ending, every_seconds):
+        await Retention(ALL, [unheld], every_seconds).run(ending)
 
 
 def _settings_of(name: str, shared: Mapping[str, object], address: str) -> ServiceSettings:

@@ -1,5 +1,6 @@
 """Finds a registered version over HTTP, and brings its files with proof of every byte."""
 
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -8,6 +9,7 @@ from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.cli.edge import Edge
 from services.cli.exits import Exit, stop_with
+from services.cli.printable import printable
 from services.cli.settings import CliSettings
 from services.registry.views import VersionView
 
@@ -28,8 +30,17 @@ def fetched(cache: Path, artifact: ArtifactRef) -> Path:
 
 
 def files_of(version: VersionView, settings: CliSettings) -> Path:
-    """Return the version's files after checking their digests; ends the command if they differ from what was registered."""
+    """Return the version's files after checking their digests; ends the command if they differ from what was registered, or are
+    removed."""
+    if version.files_removed_at is not None:
+        stop_with(Exit.FAILED, files_removed(version.id, version.files_removed_at, version.state_reason))
     try:
         return fetched(settings.cache, version.artifact)
     except ArtifactCorrupt as error:
         stop_with(Exit.FAILED, f"{version.id} is not what was registered: {error}")
+
+
+def files_removed(version: str, at: datetime, reason: str) -> str:
+    """Return the sentence that the files of a version are removed."""
+    why = f"the version was deleted: {reason}" if reason else "the version was deleted"
+    return printable(f"the files of {version} were removed at {at:%Y-%m-%d %H:%M:%S %Z}, because {why}")

@@ -25,8 +25,10 @@ from services.registry.erasing.routes import erasing_router
 from services.registry.latest.publishing import LatestPublisher
 from services.registry.ledger.routes import ledger_router
 from services.registry.queries import ModelQueries
+from services.registry.removing import FileRemovals
 from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
+from services.registry.statements import HELD_BY
 
 
 def build(settings: RegistrySettings) -> Service:
@@ -50,6 +52,7 @@ def assembled(
     ]
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
+    runtime.hold(HELD_BY)
     more = (
         deployment_router(commands, serving),
         comparing_router(runtime),
@@ -57,4 +60,11 @@ def assembled(
         ledger_router(runtime),
         erasing_router(runtime),
     )
-    return assemble(runtime, router=router(runtime), tasks=tasks, more=more, callers=(calling_router(forwarder),))
+    return assemble(
+        runtime,
+        router=router(runtime),
+        tasks=tasks,
+        more=more,
+        callers=(calling_router(forwarder),),
+        owner=FileRemovals(runtime),
+    )

@@ -1,5 +1,7 @@
 """Holds the SQL of what HTTP reads of models and versions: one statement per response, without locks."""
 
+from sqlalchemy import text
+
 from services.chassis.executor.attempts import OPEN
 
 _ALIASES = "coalesce((SELECT CAST(named -> r.version AS text) FROM model WHERE key = r.model), '[]')"
@@ -93,3 +95,21 @@ ITEM, ROWS, TIME, KEY = (
     "registration r", "r.registered_at", "r.key",
 )  # fmt: skip
 """What the list of versions shows of which rows, and its order; `serving.statements.page` composes the statement."""
+
+_NEEDED = """EXISTS (SELECT FROM registration c WHERE r.model || '@' || r.version IN (c.started_from, c.base_model)
+       AND c.version_state IS DISTINCT FROM 'deleted')"""
+_LONG_DELETED = """r.version_state = 'deleted'
+       AND CAST(r.state ->> 'deleted_at' AS timestamptz) < clock_timestamp() - make_interval(secs => :seconds)"""
+HELD_BY = {
+    "registration": f"""SELECT CAST(r.state AS text) FROM registration r WHERE ({_LONG_DELETED} AND NOT {_NEEDED}) IS NOT TRUE""",
+    "deployment": "SELECT CAST(state AS text) FROM deployment WHERE open",
+    "data_use": "SELECT concat(state #>> '{use,ledger,sha256}', ' ', state #>> '{use,outputs}') FROM data_use",
+}
+"""The texts in which digests stand that rows hold: of versions unless they were deleted some time ago and no other continues from them, of
+deployments that somebody wants, and of uses of data the ledger and the rows that were stored, but not what the step read."""
+
+OF_ARTIFACT = text(
+    """SELECT state #>> '{registered,artifact,sha256}', model, key FROM registration
+       WHERE state #>> '{registered,artifact,sha256}' = ANY (CAST(:digests AS text[]))"""
+)
+"""Reads the versions whose files are one of some artifacts."""

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from aiokafka import ConsumerRecord
 
 from schemas.envelope import Event, UnknownVersion, Unreadable
-from schemas.models import ModelRegistered
+from schemas.models import ModelRegistered, VersionFilesRemoved
 from schemas.topics import EVENT_TYPES, JOBS, MODELS, REQUESTS, aggregate_key
+from services.audit.bundle.faults import BundleRefused
 from services.audit.bundle.log_view import FORMAT, LogView, SeenPartition
 from services.audit.bundle.record_lines import ProvenRecord
 from services.audit.bundle.sources import REGISTRY
@@ -44,12 +45,22 @@ class Collected(NamedTuple):
     view: LogView
     records: tuple[ProvenRecord, ...]
     """By topic, partition and offset."""
+    files_removed_at: datetime | None = None
+
+    def require_files(self, remedy: str) -> None:
+        """Raise BundleRefused if the version was deleted and its files are removed."""
+        if self.files_removed_at is not None:
+            at = f"{self.files_removed_at:%Y-%m-%d %H:%M:%S %Z}"
+            raise BundleRefused(
+                f"the files of {self.view.model}@{self.view.version} were removed at {at}, because the version was deleted; {remedy}"
+            )
 
 
 class _Target(NamedTuple):
     model: str
     version: str
     job_id: str
+    files_removed_at: datetime | None
 
 
 class _Leaves:
@@ -99,7 +110,7 @@ async def collect(cluster: Cluster, target: str) -> Collected:
         format=FORMAT, model=found.model, version=found.version, cluster_id=cluster_id, read_at=read_at,
         software=f"neuroweaver {installed('neuroweaver')}", partitions=tuple(seen),
     )  # fmt: skip
-    return Collected(view, tuple(records))
+    return Collected(view, tuple(records), found.files_removed_at)
 
 
 def _seen(partition: Partition, span: Range, records: int, root: str) -> SeenPartition:
@@ -133,6 +144,7 @@ async def _resolve(cluster: Cluster, target: str) -> _Target:
     model, _, name = target.partition("@")
     jobs: dict[str, str] = {}
     aliases: dict[str, str] = {}
+    removed: dict[str, datetime] = {}
     async with log.read(cluster, await log.bounds(cluster, [MODELS.name])) as chunks:
         async for chunk in chunks:
             for record in chunk:
@@ -141,6 +153,8 @@ async def _resolve(cluster: Cluster, target: str) -> _Target:
                     continue
                 if isinstance(event.data, ModelRegistered):
                     jobs[event.data.version] = event.data.lineage.job_id
+                elif isinstance(event.data, VersionFilesRemoved):
+                    removed[event.data.version] = event.time
                 elif event.type in _MOVES:
                     aliases[getattr(event.data, "alias", "")] = str(_named(event)[1])
                 elif event.type == "AliasRemoved":
@@ -149,7 +163,7 @@ async def _resolve(cluster: Cluster, target: str) -> _Target:
     if version not in jobs:
         known = ", ".join([*jobs, *aliases][-20:]) or "no version of it"
         raise UnknownModelVersion(f"{target} is not in the log, which has {known}")
-    return _Target(model, version, jobs[version])
+    return _Target(model, version, jobs[version], removed.get(version))
 
 
 def _of_registry(record: ConsumerRecord) -> Event | None:

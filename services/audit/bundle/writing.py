@@ -40,6 +40,8 @@ class Written(NamedTuple):
 def write_bundle(collected: Collected, key: Ed25519PrivateKey, folder: Path, fetch: Fetch | None) -> Written:
     """Write and sign a bundle; without `fetch` it has no copy of the artifact. Raises BundleRefused, and the errors of `fetch` and disk."""
     refuse_existing(folder)
+    if fetch:
+        collected.require_files("--without-artifact writes the bundle without them")
     derived = _derived(collected)
     artifact = artifact_of(derived)
     source = fetch(artifact) if fetch else None

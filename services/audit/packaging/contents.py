@@ -40,6 +40,7 @@ class Contents(NamedTuple):
 
 def contents_of(collected: Collected, fetch: Fetch) -> Contents:
     """Return what is given away of the version. Raises BundleRefused and the errors of `fetch`."""
+    collected.require_files("only its evidence can be written: `neuroweaver evidence write --without-artifact`")
     derived = derive(collected.view, collected.records)
     registered = derived.sources.registered
     try:

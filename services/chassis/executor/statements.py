@@ -158,3 +158,7 @@ OLDEST_START = text(
         WHERE status IN ({_OPEN})"""
 )
 """Tells when the oldest open attempt began: it may use any download that was used since."""
+
+HELD_BY = {"attempt": f"SELECT CAST(state AS text) FROM attempt WHERE status IS NULL OR status IN ({_OPEN})"}
+"""The texts in which digests stand that attempts hold: those without an outcome need what they read. What the others made is held by
+their job, in the orchestrator."""

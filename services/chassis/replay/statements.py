@@ -241,3 +241,29 @@ def count_rows(table: str, where: str) -> TextClause:
 def delete_rows(table: str, where: str) -> TextClause:
     """Deletes the rows that meet a condition and returns the bytes of each."""
     return text(f"DELETE FROM {table} WHERE {where} RETURNING pg_column_size({table}.*)")
+
+
+# Which artifacts the rows hold
+
+TABLES = text(
+    f"""SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('{PROJECTION}', '{OPERATIONAL}') ORDER BY schemaname, tablename"""
+)
+"""Lists the tables of a service."""
+
+HELD_BY = {
+    "inbox": "SELECT '' WHERE false",
+    "dead_letter": "SELECT encode(value, 'escape') FROM dead_letter WHERE state <> 'discarded'",
+}
+"""By table of every service: the query of the texts in which digests stand that its rows hold. The inbox has digests of events."""
+
+
+def whole_rows(schema: str, table: str) -> str:
+    """Returns the query of every row as one text."""
+    return f"SELECT CAST(kept AS text) FROM {schema}.{table} AS kept"
+
+
+def digests_in(query: str) -> TextClause:
+    """Returns the digests in the texts of a query, each once."""
+    return text(
+        f"""SELECT DISTINCT found[1] FROM ({query}) AS held(said), regexp_matches(said, '[0-9a-f]{{64}}', 'g') AS found"""
+    )

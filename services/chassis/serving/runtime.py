@@ -39,6 +39,7 @@ from services.chassis.process.transient import (
     wait_or_stop,
 )
 from services.chassis.replay.checks import ReplayRefused
+from services.chassis.replay.holding import HeldArtifacts, HeldBy
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of
 from services.chassis.replay.restore import NotRestored, restore, until_restored
@@ -71,6 +72,7 @@ class Runtime:
         self.settings, self.service, self.domain, self.effects = settings, service, domain, effects
         self.topics = tuple(topics)
         self._removers: tuple[Remover, ...] = ()
+        self._held_by: HeldBy = {}
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
         seconds = settings.database_seconds
@@ -125,6 +127,15 @@ class Runtime:
     def keep(self, removers: Sequence[Remover]) -> None:
         """Apply the retention policy also to these, in addition to those of every service."""
         self._removers = (*self._removers, *removers)
+
+    @property
+    def held(self) -> HeldArtifacts:
+        """Say which artifacts the rows of this service hold."""
+        return HeldArtifacts(self.service, self.reading, self._held_by)
+
+    def hold(self, held_by: HeldBy) -> None:
+        """Name tables of which not every row holds the artifacts that it names."""
+        self._held_by = {**self._held_by, **held_by}
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """Open one transaction that locks `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""

@@ -11,7 +11,9 @@ from services.chassis.kernel.operations.handling import DeadLetterContext
 from services.chassis.kernel.operations.partitions.reading import ConsumedTopics
 from services.chassis.process.health import Health
 from services.chassis.process.transient import Loop
+from services.chassis.replay.artifacts import Owner
 from services.chassis.replay.background import Replays
+from services.chassis.replay.holding import HeldArtifacts
 from services.chassis.replay.projection import Projection
 from services.chassis.serving.api.deadletters import dead_letter_router
 from services.chassis.serving.api.partitions import partition_router
@@ -36,6 +38,9 @@ class Service:
     handling: DeadLetterContext
     reading: ConsumedTopics
     retention: Retention
+    held: HeldArtifacts
+    owner: Owner | None
+    """Tells what becomes of artifacts; one of the services does."""
 
     def paths(self, prefix: str) -> Sequence[str]:
         """Return the templates of its routes; those that are mounted under `prefix` begin with it."""
@@ -60,9 +65,10 @@ def assemble(
     tasks: Sequence[Loop] = (),
     more: Sequence[APIRouter] = (),
     callers: Sequence[APIRouter] = (),
+    owner: Owner | None = None,
 ) -> Service:
     """Make a service from its runtime, its routes and its own loops; `more` are routes that are requested rarely, `callers` those
-    outside `/api/v1`."""
+    outside `/api/v1`, `owner` tells what becomes of artifacts."""
     replays = Replays(runtime.projection)
     routers = (
         router,
@@ -81,4 +87,6 @@ def assemble(
         handling=runtime.handling,
         reading=runtime.reading,
         retention=runtime.retention,
+        held=runtime.held,
+        owner=owner,
     )

@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import fsspec
@@ -192,3 +194,17 @@ def test_a_download_is_kept_and_checked_again_when_it_is_used_again(stored: Stor
     stored.write("a.json", b"{}")
     assert (stored.store.fetch(stored.ref, cache) / "a.json").read_text() == "{}"
     assert not list((cache / "tmp").iterdir())
+
+
+def test_what_is_removed_is_gone_and_what_was_put_again_meanwhile_is_not(stored: Stored) -> None:
+    removals = stored.store.removals
+    assert removals.digests() == [stored.ref.sha256]
+    known = removals.examine(stored.ref.sha256)
+    assert known
+    assert not removals.remove(replace(known, at=known.at - timedelta(days=30))), "it was put since it was listed"
+    assert removals.remove(known)
+    assert removals.examine(stored.ref.sha256) is None
+    with pytest.raises(ArtifactCorrupt):
+        stored.store.verify(stored.ref)
+    assert stored.store.put(stored.folder) == stored.ref
+    stored.store.verify(stored.ref)

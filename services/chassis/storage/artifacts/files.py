@@ -99,7 +99,7 @@ def write_file(path: Path, content: bytes) -> None:
 def move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
     """Move a complete folder to `target`.
 
-    A folder that is there already stays if it is intact and is replaced otherwise.
+    A folder that is there already stays if it is intact, and counts as put now; it is replaced otherwise.
     """
     try:
         place(temporary, target)
@@ -108,6 +108,7 @@ def move(temporary: Path, target: Path, ref: ArtifactRef) -> None:
             raise
         try:
             verify_folder(target, ref)
+            os.utime(target / MANIFEST)
         except ArtifactCorrupt:
             broken = temporary.with_name(f"{temporary.name}.broken")
             place(target, broken)

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,8 +35,12 @@ from services.chassis.storage.artifacts.files import (
     write_file,
 )
 from services.chassis.storage.artifacts.manifest import canonical, parse, require_same_content, require_same_names
+from services.chassis.storage.artifacts.removal import Removals
 from services.chassis.storage.durable import mark_used, sync
 from services.chassis.storage.stores import writing
+
+_TIMES = 5
+"""How often an artifact is stored that is removed meanwhile."""
 
 
 class ArtifactStore:
@@ -47,6 +51,7 @@ class ArtifactStore:
         self._fs, root = fsspec.url_to_fs(uri)
         self._root = str(root).rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
+        self.removals = Removals(self._fs, self._root, uri)
 
     @classmethod
     def of(cls, ref: ArtifactRef) -> "ArtifactStore":
@@ -172,7 +177,7 @@ class ArtifactStore:
                 sync(Path(directory))
             ref = self._ref(manifest)
             self._refuse_erased(ref)
-            move(temporary, Path(ref.uri), ref)
+            self._settle(ref, manifest, lambda: self._move(temporary, ref))
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         return ref
@@ -186,9 +191,31 @@ class ArtifactStore:
         manifest = Manifest(files=tuple(entries))
         ref = self._ref(manifest)
         self._refuse_erased(ref)
-        with contextlib.suppress(ArtifactCorrupt, StoreAway):  # the first artifact creates the store
+        self._settle(ref, manifest, lambda: self._upload(folder, manifest, ref))
+        return ref
+
+    def _settle(self, ref: ArtifactRef, manifest: Manifest, store: Callable[[], None]) -> None:
+        """Store an artifact or touch the one that is there, until that happened while nobody removed it. Raises StoreAway."""
+        for _ in range(_TIMES):
+            self.removals.wait(ref.sha256)
+            store()
+            if not self.removals.begun(ref.sha256) and self.removals.whole(ref.sha256, manifest):
+                return
+        raise StoreAway(self.uri, f"artifact {ref.sha256} was removed again and again while it was stored")
+
+    def _move(self, temporary: Path, ref: ArtifactRef) -> None:
+        with contextlib.suppress(FileNotFoundError):  # what was there was removed just now
+            move(temporary, Path(ref.uri), ref)
+
+    def _upload(self, folder: Path, manifest: Manifest, ref: ArtifactRef) -> None:
+        try:
             self.verify(ref)
-            return ref
+        except (ArtifactCorrupt, StoreAway):  # the first artifact creates the store
+            self._upload_files(folder, manifest, ref)
+        with store_errors(self.uri):
+            self._fs.pipe_file(f"{self._path(ref.sha256)}/{MANIFEST}", canonical(manifest))
+
+    def _upload_files(self, folder: Path, manifest: Manifest, ref: ArtifactRef) -> None:
         root = self._path(ref.sha256)
         for entry in manifest.files:
             with (
@@ -199,9 +226,6 @@ class ArtifactStore:
                 digest, _ = digest_and_size(source, target)
             if digest != entry.sha256:
                 raise ArtifactRefused(f"{folder / entry.path} changed while it was stored; finish writing it first")
-        with store_errors(self.uri):
-            self._fs.pipe_file(f"{root}/{MANIFEST}", canonical(manifest))
-        return ref
 
     def _download(self, fs: fsspec.AbstractFileSystem, root: str, ref: ArtifactRef, temporary: Path) -> None:
         with store_errors(ref.uri), missing_file_errors(ref.uri, MANIFEST):

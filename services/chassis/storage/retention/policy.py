@@ -1,4 +1,4 @@
-"""Defines the retention policy: age, size and number to keep of each kind of file. It never covers artifacts or the log."""
+"""Defines the retention policy: age, size and number to keep of each kind of file. It never covers the log."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -52,6 +52,11 @@ class RetentionSettings(BaseSettings):
     replays_days: float = Field(default=90, ge=0, description="Results of verifies and rebuilds.")
     replays_count: int = Field(default=100, ge=1, description="The most results; the newest are kept.")
     projections_days: float = Field(default=14, ge=0, description="Versions of a projection that a rebuild replaced.")
+    artifacts_days: float = Field(
+        default=30,
+        ge=1 / 24,
+        description="Artifacts that nothing needs any more: after they were put last, their version was deleted and their job ended.",
+    )
     stack_logs_days: float = Field(default=30, ge=0, description="Old log files of the development stack.")
     stack_logs_mb: float = Field(
         default=50, ge=0, description="Size of a log file of the development stack, after which a new one begins."
@@ -76,6 +81,10 @@ class RetentionSettings(BaseSettings):
     @property
     def cache(self) -> RetentionRule:
         return RetentionRule(timedelta(days=self.cache_days), size=round(self.cache_gb * 10**9), least=timedelta(days=2))
+
+    @property
+    def artifacts(self) -> RetentionRule:
+        return RetentionRule(timedelta(days=self.artifacts_days))
 
     @property
     def stack_logs(self) -> RetentionRule:
