@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from schemas.base import Frozen
 from schemas.steps import SERVICES
 from services.chassis.process.logging import configure
-from services.chassis.replay.artifacts import UnheldArtifacts
+from services.chassis.replay.artifacts import UnreferencedArtifacts
 from services.chassis.serving.service import Service
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import Removal, retain
@@ -49,20 +49,20 @@ async def _apply(settings: CliSettings, services: Sequence[Service], *, dry: boo
         found += [RemovedKind(service=service.name, removal=removal) for removal in removals]
     removers = stack_retention.removers(settings.home, settings.cache, RetentionSettings())
     found += [RemovedKind(service=STACK, removal=removal) for removal in await retain(STACK, removers, dry=dry)]
-    if unheld := unheld_artifacts(services):
+    if unreferenced := unreferenced_artifacts(services):
         try:
-            found += [RemovedKind(service=ALL, removal=removal) for removal in await retain(ALL, [unheld], dry=dry)]
+            found += [RemovedKind(service=ALL, removal=removal) for removal in await retain(ALL, [unreferenced], dry=dry)]
         finally:
-            await unheld.owner.engine.dispose()
+            await unreferenced.owner.engine.dispose()
     return found
 
 
-def unheld_artifacts(services: Sequence[Service]) -> UnheldArtifacts | None:
-    """Return the remover of artifacts that no service holds; None unless every service is there to be asked."""
+def unreferenced_artifacts(services: Sequence[Service]) -> UnreferencedArtifacts | None:
+    """Return the remover of artifacts that no service references; None unless every service is there to be asked."""
     owner = next((service.owner for service in services if service.owner), None)
     if owner is None or {service.name for service in services} != set(SERVICES):
         return None
-    return UnheldArtifacts([service.held for service in services], owner)
+    return UnreferencedArtifacts([service.referenced for service in services], owner)
 
 
 def show(found: Sequence[RemovedKind], *, dry: bool, json: bool) -> bool:

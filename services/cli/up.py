@@ -22,7 +22,7 @@ from services.chassis.storage.retention.run import Retention
 from services.cli import serve
 from services.cli.listening import address_of, listen
 from services.cli.output import err, say
-from services.cli.retention import ALL, STACK, unheld_artifacts
+from services.cli.retention import ALL, STACK, unreferenced_artifacts
 from services.cli.settings import CliSettings
 from services.cli.stack import HOW_LONG, home_of, log_of
 from services.cli.status import print_addresses
@@ -82,11 +82,11 @@ async def _run_services(stack: DevStack, listening: socket.socket, door: HttpSet
 
 
 async def _remove_artifacts(services: Sequence[Service], every_seconds: float, ending: asyncio.Event) -> None:
-    """Remove what no service holds at intervals, the first time when all of them run."""
-    unheld = unheld_artifacts(services)
-    assert unheld is not None
+    """Remove what no service references at intervals, the first time when all of them run."""
+    unreferenced = unreferenced_artifacts(services)
+    assert unreferenced is not None
     if not await wait_or_stop(ending, every_seconds):
-        await Retention(ALL, [unheld], every_seconds).run(ending)
+        await Retention(ALL, [unreferenced], every_seconds).run(ending)
 
 
 def _settings_of(name: str, shared: Mapping[str, object], address: str) -> ServiceSettings:

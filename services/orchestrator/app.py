@@ -8,7 +8,7 @@ from services.orchestrator.domain.job import JobDomain
 from services.orchestrator.effects import JobEffects
 from services.orchestrator.retention import removers
 from services.orchestrator.settings import OrchestratorSettings
-from services.orchestrator.statements import HELD_BY
+from services.orchestrator.statements import REFERENCED_BY
 
 
 def build(settings: OrchestratorSettings) -> Service:
@@ -17,5 +17,5 @@ def build(settings: OrchestratorSettings) -> Service:
         settings, "orchestrator", JobDomain(settings.policy), topics=(REQUESTS, JOBS, PROGRESS), effects=JobEffects()
     )
     runtime.keep(removers(runtime.engine, settings.retention))
-    runtime.hold(HELD_BY)
+    runtime.reference(REFERENCED_BY)
     return assemble(runtime, router=router(runtime, settings))

@@ -100,12 +100,12 @@ _WEIGHTS = ("adapter", "model")
 _MADE = " UNION ALL ".join(
     f"SELECT jsonb_path_query(state, '$.attempts.*.*.outcome.result.outputs.{name}.sha256') #>> '{{}}'" for name in _WEIGHTS
 )
-HELD_BY = {
+REFERENCED_BY = {
     "job": f"""SELECT said FROM job CROSS JOIN LATERAL (
         SELECT found[1] AS said FROM regexp_matches(CAST(state AS text), '[0-9a-f]{{64}}', 'g') AS found
         EXCEPT SELECT said FROM ({_MADE}) AS made(said)
             WHERE status IN ('completed', 'cancelled') AND ended_at < clock_timestamp() - make_interval(secs => :seconds)
     ) AS kept"""
 }
-"""The digests that jobs hold: all that they name, but for the weights that steps of a completed or cancelled job made, some time after
+"""The digests that jobs reference: all that they name, but for the weights that steps of a completed or cancelled job made, some time after
 its end. A failed job can be retried, and then goes on with what its steps made."""

@@ -28,7 +28,7 @@ from services.registry.queries import ModelQueries
 from services.registry.removing import FileRemovals
 from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
-from services.registry.statements import HELD_BY
+from services.registry.statements import REFERENCED_BY
 
 
 def build(settings: RegistrySettings) -> Service:
@@ -52,7 +52,7 @@ def assembled(
     ]
     if driver_of is not None:
         tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
-    runtime.hold(HELD_BY)
+    runtime.reference(REFERENCED_BY)
     more = (
         deployment_router(commands, serving),
         comparing_router(runtime),

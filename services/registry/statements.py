@@ -100,12 +100,12 @@ _NEEDED = """EXISTS (SELECT FROM registration c WHERE r.model || '@' || r.versio
        AND c.version_state IS DISTINCT FROM 'deleted')"""
 _LONG_DELETED = """r.version_state = 'deleted'
        AND CAST(r.state ->> 'deleted_at' AS timestamptz) < clock_timestamp() - make_interval(secs => :seconds)"""
-HELD_BY = {
+REFERENCED_BY = {
     "registration": f"""SELECT CAST(r.state AS text) FROM registration r WHERE ({_LONG_DELETED} AND NOT {_NEEDED}) IS NOT TRUE""",
     "deployment": "SELECT CAST(state AS text) FROM deployment WHERE open",
     "data_use": "SELECT concat(state #>> '{use,ledger,sha256}', ' ', state #>> '{use,outputs}') FROM data_use",
 }
-"""The texts in which digests stand that rows hold: of versions unless they were deleted some time ago and no other continues from them, of
+"""The texts in which digests stand that rows reference: of versions unless they were deleted some time ago and no other continues from them, of
 deployments that somebody wants, and of uses of data the ledger and the rows that were stored, but not what the step read."""
 
 OF_ARTIFACT = text(

@@ -22,7 +22,7 @@ from services.chassis.executor.needs import Need
 from services.chassis.executor.retention import removers
 from services.chassis.executor.runner import StepRunner
 from services.chassis.executor.slots import Counted, Machine, Slots, Used, Whole, machine_name
-from services.chassis.executor.statements import CHANNEL, HELD_BY
+from services.chassis.executor.statements import CHANNEL, REFERENCED_BY
 from services.chassis.executor.waiting import first_of
 from services.chassis.executor.work import Lease, Process, Room, claim, first_waiting, release, requeue_open, unleased
 from services.chassis.executor.worker import CONDITION, Worker
@@ -37,7 +37,7 @@ def worker_tasks(host: Host, runner: StepRunner, *, processes: int = 1, machine:
     `processes`: how many do a step together, each on a GPU of its own where it needs one. `machine`: what attempts may use, if not what is here.
     """
     host.keep(removers(host.engine, host.settings, host.service))
-    host.hold(HELD_BY)
+    host.reference(REFERENCED_BY)
     if not host.settings.workers:
         return []
     host.health.requires = (*host.health.requires, CONDITION)

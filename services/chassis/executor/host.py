@@ -11,7 +11,7 @@ from services.chassis.kernel.aggregate import Ref
 from services.chassis.kernel.transaction.commands import Command
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.process.health import Health
-from services.chassis.replay.holding import HeldBy
+from services.chassis.replay.referenced import ReferencedBy
 from services.chassis.settings import ServiceSettings
 from services.chassis.storage.retention.run import Remover
 
@@ -46,8 +46,8 @@ class Host(Protocol):
     def keep(self, removers: Sequence[Remover]) -> None:
         """Add removers to those that apply the retention policy for every service."""
 
-    def hold(self, held_by: HeldBy) -> None:
-        """Name tables of which not every row holds the artifacts that it names."""
+    def reference(self, referenced_by: ReferencedBy) -> None:
+        """Name tables of which not every row references the artifacts that it names."""
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """Open one locked transaction on `refs`. Raises OtherDeployment."""

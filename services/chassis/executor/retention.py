@@ -1,7 +1,7 @@
 """Applies the retention policy to an executor's files on its machine: checkpoints, logs of attempts, scratch files, downloads.
 
-The executor's database says which are still needed: those of an attempt without an outcome or of a held lease. Artifacts are never
-removed.
+The executor's database says which are still needed: those of an attempt without an outcome or of a held lease. Artifacts have a remover
+of their own (`replay/artifacts.py`).
 """
 
 import asyncio

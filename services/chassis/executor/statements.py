@@ -159,6 +159,6 @@ OLDEST_START = text(
 )
 """Tells when the oldest open attempt began: it may use any download that was used since."""
 
-HELD_BY = {"attempt": f"SELECT CAST(state AS text) FROM attempt WHERE status IS NULL OR status IN ({_OPEN})"}
-"""The texts in which digests stand that attempts hold: those without an outcome need what they read. What the others made is held by
+REFERENCED_BY = {"attempt": f"SELECT CAST(state AS text) FROM attempt WHERE status IS NULL OR status IN ({_OPEN})"}
+"""The texts in which digests stand that attempts reference: those without an outcome need what they read. What the others made is referenced by
 their job, in the orchestrator."""

@@ -1,8 +1,8 @@
-"""Removes the artifacts that no row of any service holds: one process at a time, which asks every service. Doubt removes nothing.
+"""Removes the artifacts that no row of any service references: one process at a time, which asks every service. Doubt removes nothing.
 
 Who asks: a program that composes all services, since none of them may ask another. In which order, so that a digest that travels from one
 service to the next is seen: the rows of all services, then whether each has applied the whole log, then the rows again. What was written
-before the first look has then been applied before the second, and what is written later names only what was put just now, was held at
+before the first look has then been applied before the second, and what is written later names only what was put just now, was referenced at
 the first look, or is restored under the locks of `release`.
 """
 
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.statements import READS_ONLY
-from services.chassis.replay.holding import HeldArtifacts, Unsure
+from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.settings import ServiceSettings
 from services.chassis.storage.artifacts.removal import Removals, StoredArtifact
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -49,10 +49,10 @@ class Owner(Protocol):
 
 
 @dataclass(frozen=True)
-class UnheldArtifacts:
-    """Removes artifacts of the owner's store that none of the services holds."""
+class UnreferencedArtifacts:
+    """Removes artifacts of the owner's store that none of the services references."""
 
-    services: Sequence[HeldArtifacts]
+    services: Sequence[ReferencedArtifacts]
     """Of every service that has rows about artifacts, the owner included."""
     owner: Owner
     kind: str = "artifacts"
@@ -68,28 +68,28 @@ class UnheldArtifacts:
         return self.owner.settings.retention.artifacts.age
 
     async def apply(self, *, dry: bool) -> RemovedAmount:
-        """Remove what nobody holds and was put long ago. Raises Unsure where that is not known of every service."""
+        """Remove what nobody references and was put long ago. Raises Unsure where that is not known of every service."""
         async with exclusive(self.owner.engine, _IDLE_SECONDS) as session:
             if not await session.take(_LOCK):
                 raise Unsure("another process removes artifacts right now; wait for it")
             if not dry:
                 await asyncio.to_thread(self.removals.finish)
-            found = await self._unheld()
+            found = await self._unreferenced()
             if not dry:
                 found = [one for one in await self._released(found) if await self._removed(session, one)]
         return RemovedAmount(len(found), sum(one.size for one in found))
 
-    async def _unheld(self) -> list[StoredArtifact]:
+    async def _unreferenced(self) -> list[StoredArtifact]:
         digests = await asyncio.to_thread(self.removals.digests)
         if not digests:
             return []
-        held = await self._held()
+        referenced = await self._referenced()
         if not sum([await service.require_read() for service in self.services]):
             raise Unsure("the log is empty, so the artifacts belong to another one, or it is lost")
-        held |= await self._held()
-        return await asyncio.to_thread(self._examined, [digest for digest in digests if digest not in held])
+        referenced |= await self._referenced()
+        return await asyncio.to_thread(self._examined, [digest for digest in digests if digest not in referenced])
 
-    async def _held(self) -> set[str]:
+    async def _referenced(self) -> set[str]:
         seconds = self.age.total_seconds()
         return set[str]().union(*[await service.digests(seconds) for service in self.services])
 
@@ -99,7 +99,7 @@ class UnheldArtifacts:
         return sorted((one for one in known if one and now - one.at > self.age), key=lambda one: (one.at, one.sha256))
 
     async def _released(self, found: Sequence[StoredArtifact]) -> list[StoredArtifact]:
-        """Return what the owner releases, once what it tells about it is in the log: until then its outbox holds the digest."""
+        """Return what the owner releases, once what it tells about it is in the log: until then its outbox references the digest."""
         seconds = self.age.total_seconds()
         may = await self.owner.release([one.sha256 for one in found], seconds)
         left = [one for one in found if may.get(one.sha256)]
@@ -107,9 +107,9 @@ class UnheldArtifacts:
         loop = asyncio.get_running_loop()
         until = loop.time() + _TOLD_SECONDS
         while left:
-            held = await owner.digests(seconds)
-            if not any(one.sha256 in held for one in left) or loop.time() > until:
-                return [one for one in left if one.sha256 not in held]
+            referenced = await owner.digests(seconds)
+            if not any(one.sha256 in referenced for one in left) or loop.time() > until:
+                return [one for one in left if one.sha256 not in referenced]
             await asyncio.sleep(_LOOK_SECONDS)
         return []
 

@@ -243,18 +243,18 @@ def delete_rows(table: str, where: str) -> TextClause:
     return text(f"DELETE FROM {table} WHERE {where} RETURNING pg_column_size({table}.*)")
 
 
-# Which artifacts the rows hold
+# Which artifacts the rows reference
 
 TABLES = text(
     f"""SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('{PROJECTION}', '{OPERATIONAL}') ORDER BY schemaname, tablename"""
 )
 """Lists the tables of a service."""
 
-HELD_BY = {
+REFERENCED_BY = {
     "inbox": "SELECT '' WHERE false",
     "dead_letter": "SELECT encode(value, 'escape') FROM dead_letter WHERE state <> 'discarded'",
 }
-"""By table of every service: the query of the texts in which digests stand that its rows hold. The inbox has digests of events."""
+"""By table of every service: the query of the texts in which digests stand that its rows reference. The inbox has digests of events."""
 
 
 def whole_rows(schema: str, table: str) -> str:
@@ -265,5 +265,5 @@ def whole_rows(schema: str, table: str) -> str:
 def digests_in(query: str) -> TextClause:
     """Returns the digests in the texts of a query, each once."""
     return text(
-        f"""SELECT DISTINCT found[1] FROM ({query}) AS held(said), regexp_matches(said, '[0-9a-f]{{64}}', 'g') AS found"""
+        f"""SELECT DISTINCT found[1] FROM ({query}) AS texts(said), regexp_matches(said, '[0-9a-f]{{64}}', 'g') AS found"""
     )

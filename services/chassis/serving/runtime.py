@@ -39,9 +39,9 @@ from services.chassis.process.transient import (
     wait_or_stop,
 )
 from services.chassis.replay.checks import ReplayRefused
-from services.chassis.replay.holding import HeldArtifacts, HeldBy
 from services.chassis.replay.projection import Projection
 from services.chassis.replay.rebuild import engine_of
+from services.chassis.replay.referenced import ReferencedArtifacts, ReferencedBy
 from services.chassis.replay.restore import NotRestored, restore, until_restored
 from services.chassis.replay.retention import chassis_removers
 from services.chassis.replay.runs import Busy
@@ -72,7 +72,7 @@ class Runtime:
         self.settings, self.service, self.domain, self.effects = settings, service, domain, effects
         self.topics = tuple(topics)
         self._removers: tuple[Remover, ...] = ()
-        self._held_by: HeldBy = {}
+        self._referenced_by: ReferencedBy = {}
         url = settings.database_url_for(service)
         patience = settings.session_timeout_ms / 1000
         seconds = settings.database_seconds
@@ -129,13 +129,13 @@ class Runtime:
         self._removers = (*self._removers, *removers)
 
     @property
-    def held(self) -> HeldArtifacts:
-        """Say which artifacts the rows of this service hold."""
-        return HeldArtifacts(self.service, self.reading, self._held_by)
+    def referenced(self) -> ReferencedArtifacts:
+        """Say which artifacts the rows of this service reference."""
+        return ReferencedArtifacts(self.service, self.reading, self._referenced_by)
 
-    def hold(self, held_by: HeldBy) -> None:
-        """Name tables of which not every row holds the artifacts that it names."""
-        self._held_by = {**self._held_by, **held_by}
+    def reference(self, referenced_by: ReferencedBy) -> None:
+        """Name tables of which not every row references the artifacts that it names."""
+        self._referenced_by = {**self._referenced_by, **referenced_by}
 
     def transact(self, refs: Iterable[Ref]) -> AbstractAsyncContextManager[Command]:
         """Open one transaction that locks `refs`, for a timer, worker or HTTP command. Raises OtherDeployment."""

@@ -13,8 +13,8 @@ from services.chassis.process.health import Health
 from services.chassis.process.transient import Loop
 from services.chassis.replay.artifacts import Owner
 from services.chassis.replay.background import Replays
-from services.chassis.replay.holding import HeldArtifacts
 from services.chassis.replay.projection import Projection
+from services.chassis.replay.referenced import ReferencedArtifacts
 from services.chassis.serving.api.deadletters import dead_letter_router
 from services.chassis.serving.api.partitions import partition_router
 from services.chassis.serving.api.replay import projection_router
@@ -38,7 +38,7 @@ class Service:
     handling: DeadLetterContext
     reading: ConsumedTopics
     retention: Retention
-    held: HeldArtifacts
+    referenced: ReferencedArtifacts
     owner: Owner | None
     """Tells what becomes of artifacts; one of the services does."""
 
@@ -87,6 +87,6 @@ def assemble(
         handling=runtime.handling,
         reading=runtime.reading,
         retention=runtime.retention,
-        held=runtime.held,
+        referenced=runtime.referenced,
         owner=owner,
     )

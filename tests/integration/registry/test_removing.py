@@ -1,4 +1,4 @@
-"""Artifacts are removed when no row of any service holds them, and never where that is not known; on real Kafka and PostgreSQL."""
+"""Artifacts are removed when no row of any service references them, and never where that is not known; on real Kafka and PostgreSQL."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -11,9 +11,9 @@ from schemas.artifacts import ArtifactRef
 from schemas.models import VersionFilesRemoved
 from schemas.topics import JOBS
 from services.chassis.postgres.exclusive import exclusive
-from services.chassis.replay import artifacts, holding, runs
-from services.chassis.replay.artifacts import UnheldArtifacts
-from services.chassis.replay.holding import HeldArtifacts, Unsure
+from services.chassis.replay import artifacts, referenced, runs
+from services.chassis.replay.artifacts import UnreferencedArtifacts
+from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.storage import metrics
 from services.chassis.storage.artifacts.errors import ArtifactMissing
 from services.chassis.storage.retention.policy import RetentionSettings
@@ -40,12 +40,12 @@ async def registry(running: Registry) -> Registry:
 
 
 @pytest.fixture
-async def unheld(registry: Registry) -> AsyncIterator[UnheldArtifacts]:
+async def unreferenced(registry: Registry) -> AsyncIterator[UnreferencedArtifacts]:
     """What another process of this deployment does, such as the command; nothing is kept for a time."""
     runtime = registry.runtime()
     at_once = RetentionSettings().model_copy(update={"artifacts_days": 0})
     runtime.settings = registry.settings.model_copy(update={"retention": at_once})
-    yield UnheldArtifacts([registry.service().held], FileRemovals(runtime))
+    yield UnreferencedArtifacts([registry.service().referenced], FileRemovals(runtime))
     await runtime.engine.dispose()
 
 
@@ -68,24 +68,24 @@ def is_there(registry: Registry, made: ArtifactRef) -> bool:
     return True
 
 
-async def refused(unheld: UnheldArtifacts) -> str:
+async def refused(unreferenced: UnreferencedArtifacts) -> str:
     with pytest.raises(Unsure) as doubt:
-        await unheld.apply(dry=False)
+        await unreferenced.apply(dry=False)
     return str(doubt.value)
 
 
 async def test_the_files_of_a_deleted_version_go_after_that_was_told_and_it_is_not_restored(
-    registry: Registry, unheld: UnheldArtifacts
+    registry: Registry, unreferenced: UnreferencedArtifacts
 ) -> None:
     kept, deleted, orphan = (registry.adapter(f"{name} {registry.mark}") for name in ("kept", "deleted", "orphan"))
     await registered(registry, "job-1", kept)
     await registered(registry, "job-2", deleted)
     assert (await put(registry, "1.0.1", "deleted")).status_code == 200
-    would = await unheld.apply(dry=True)
+    would = await unreferenced.apply(dry=True)
     assert (would.count, would.size > deleted.size + orphan.size) == (2, True)
     assert is_there(registry, deleted)
     before = metrics.REMOVED.labels("all", "artifacts")._value.get()
-    (removal,) = await retain("all", [unheld])
+    (removal,) = await retain("all", [unreferenced])
     assert (removal.count, removal.size, removal.error) == (2, would.size, None)
     assert metrics.REMOVED.labels("all", "artifacts")._value.get() == before + 2
     assert [is_there(registry, one) for one in (kept, deleted, orphan)] == [True, False, False]
@@ -100,18 +100,18 @@ async def test_the_files_of_a_deleted_version_go_after_that_was_told_and_it_is_n
     await registered(registry, "job-3", kept)
     versions = (await registry.http.get("/models", params={"name": registry.name("router")})).json()["items"]
     assert [one["version"] for one in versions] == ["1.0.2", "1.0.0"]
-    assert await unheld.apply(dry=False) == RemovedAmount(0, 0)
+    assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
     assert await registry.differences() == 0
 
 
 async def test_what_two_versions_have_goes_when_both_are_deleted_and_none_was_restored_meanwhile(
-    registry: Registry, unheld: UnheldArtifacts, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, unreferenced: UnreferencedArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared = registry.adapter(f"shared {registry.mark}")
     await registered(registry, "job-1", shared)
     await registered(registry, "job-2", shared)
     await put(registry, "1.0.0", "deleted")
-    assert (await unheld.apply(dry=True)).count == 0
+    assert (await unreferenced.apply(dry=True)).count == 0
     await put(registry, "1.0.1", "deleted")
     release = FileRemovals.release
 
@@ -121,15 +121,15 @@ async def test_what_two_versions_have_goes_when_both_are_deleted_and_none_was_re
 
     with monkeypatch.context() as restoring:
         restoring.setattr(FileRemovals, "release", later)
-        assert await unheld.apply(dry=False) == RemovedAmount(0, 0)
+        assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
     assert (await put(registry, "1.0.1", "live")).status_code == 200
     for version in ("1.0.0", "1.0.1"):
         await put(registry, version, "deleted")
-    assert (await unheld.apply(dry=False)).count == 1
+    assert (await unreferenced.apply(dry=False)).count == 1
 
 
 async def test_what_another_version_continues_from_stays_even_if_it_was_deleted_first(
-    registry: Registry, unheld: UnheldArtifacts
+    registry: Registry, unreferenced: UnreferencedArtifacts
 ) -> None:
     """A failed job may be retried after its version was deleted, and then registers what continues from it."""
     parent, child = (registry.adapter(f"{name} {registry.mark}") for name in ("parent", "child"))
@@ -139,19 +139,19 @@ async def test_what_another_version_continues_from_stays_even_if_it_was_deleted_
     step = registry.step("job-2", "child", child, base=base, alias=None)
     await registry.ask(step)
     await registry.result(step)
-    assert (await unheld.apply(dry=False)).count == 0
+    assert (await unreferenced.apply(dry=False)).count == 0
     assert is_there(registry, parent)
 
 
 async def test_what_is_young_or_put_again_meanwhile_stays(
-    registry: Registry, unheld: UnheldArtifacts, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, unreferenced: UnreferencedArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = registry.home / f"again-{registry.mark}"
     folder.mkdir()
     (folder / "weights").write_text(f"again {registry.mark}")
     made = registry.store.put(folder)
     runtime = registry.runtime()
-    assert await replace(unheld, owner=FileRemovals(runtime)).apply(dry=False) == RemovedAmount(0, 0)
+    assert await replace(unreferenced, owner=FileRemovals(runtime)).apply(dry=False) == RemovedAmount(0, 0)
     release = FileRemovals.release
 
     async def later(self: FileRemovals, *given: Any) -> Any:
@@ -159,46 +159,46 @@ async def test_what_is_young_or_put_again_meanwhile_stays(
         return await release(self, *given)
 
     monkeypatch.setattr(FileRemovals, "release", later)
-    assert await unheld.apply(dry=False) == RemovedAmount(0, 0)
+    assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
     assert is_there(registry, made)
     await runtime.engine.dispose()
 
 
 async def test_nothing_goes_while_a_service_is_behind_cannot_be_asked_or_another_process_removes(
-    registry: Registry, unheld: UnheldArtifacts, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, unreferenced: UnreferencedArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(holding, "_PATIENCE_SECONDS", -1.0)
+    monkeypatch.setattr(referenced, "_PATIENCE_SECONDS", -1.0)
     orphan = registry.adapter(f"orphan {registry.mark}")
-    (own,) = unheld.services
+    (own,) = unreferenced.services
     late_url = own.reading.database_url.replace("/registry_", "/late_")
     settings = registry.settings.model_copy(update={"registry_database_url": late_url})
     await provide(settings, "registry")
-    late = HeldArtifacts("late", replace(own.reading, database_url=late_url, topics=(JOBS.name,)))
-    assert "late has not applied neuroweaver.jobs" in await refused(replace(unheld, services=[own, late]))
-    gone = HeldArtifacts("gone", replace(own.reading, database_url=late_url.replace("/late_", "/gone_")))
-    (removal,) = await retain("all", [replace(unheld, services=[own, gone])])
+    late = ReferencedArtifacts("late", replace(own.reading, database_url=late_url, topics=(JOBS.name,)))
+    assert "late has not applied neuroweaver.jobs" in await refused(replace(unreferenced, services=[own, late]))
+    gone = ReferencedArtifacts("gone", replace(own.reading, database_url=late_url.replace("/late_", "/gone_")))
+    (removal,) = await retain("all", [replace(unreferenced, services=[own, gone])])
     assert (removal.count, "gone_" in str(removal.error)) == (0, True)
-    async with exclusive(unheld.owner.engine) as other:
+    async with exclusive(unreferenced.owner.engine) as other:
         assert await other.take(artifacts._LOCK)
-        assert "another process" in await refused(unheld)
-    async with exclusive(unheld.owner.engine) as other:
+        assert "another process" in await refused(unreferenced)
+    async with exclusive(unreferenced.owner.engine) as other:
         assert await other.take(runs.LOCK)
-        assert "made again" in await refused(unheld)
+        assert "made again" in await refused(unreferenced)
     assert is_there(registry, orphan)
     monkeypatch.undo()
-    assert (await unheld.apply(dry=False)).count == 1
+    assert (await unreferenced.apply(dry=False)).count == 1
 
 
 async def test_what_is_not_in_the_log_yet_is_removed_later(
-    registry: Registry, unheld: UnheldArtifacts, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, unreferenced: UnreferencedArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The registry does not run, so what it tells of a deleted version waits in its outbox."""
     deleted = registry.adapter(f"deleted {registry.mark}")
     await registered(registry, "job-1", deleted)
     await put(registry, "1.0.0", "deleted")
-    digests = HeldArtifacts.digests
+    digests = ReferencedArtifacts.digests
 
-    async def waiting(self: HeldArtifacts, seconds: float) -> set[str]:
+    async def waiting(self: ReferencedArtifacts, seconds: float) -> set[str]:
         return await digests(self, seconds) | ({deleted.sha256} if told else set())
 
     told: list[str] = []
@@ -209,9 +209,9 @@ async def test_what_is_not_in_the_log_yet_is_removed_later(
         return await release(self, *given)
 
     with monkeypatch.context() as standing:
-        standing.setattr(HeldArtifacts, "digests", waiting)
+        standing.setattr(ReferencedArtifacts, "digests", waiting)
         standing.setattr(FileRemovals, "release", noted)
         standing.setattr(artifacts, "_TOLD_SECONDS", -1.0)
-        assert await unheld.apply(dry=False) == RemovedAmount(0, 0)
+        assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
     assert is_there(registry, deleted)
-    assert (await unheld.apply(dry=False)).count == 1
+    assert (await unreferenced.apply(dry=False)).count == 1

@@ -386,7 +386,7 @@ def test_a_whole_bundle_that_a_forger_made_is_found_only_with_the_key_of_who_sho
         record._replace(value=(record.value or b"").replace(b"0.75", b"0.99"))
         for record in raw_records(events_of(artifact))
     ]
-    view, records = collected(false)
+    view, records, _ = collected(false)
     derived = derive(view, records)
     for name, content in derived.files.items():
         (bundle / name).write_bytes(content)

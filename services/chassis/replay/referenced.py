@@ -1,7 +1,7 @@
-"""Says which artifacts the rows of a service hold, so that retention keeps them. Doubt holds everything.
+"""Says which artifacts the rows of a service reference, so that retention keeps them. Doubt references everything.
 
-Every row of every table holds each digest that stands in it, in whatever field, unless the service has named the table in its
-`HeldBy`: so a table or a field that somebody adds holds from its first day.
+Every row of every table references each digest that stands in it, in whatever field, unless the service has named the table in its
+`ReferencedBy`: so a table or a field that somebody adds references from its first day.
 """
 
 import asyncio
@@ -20,25 +20,25 @@ from services.chassis.replay import runs, statements
 _PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
 
-HeldBy = Mapping[str, str]
-"""By table: the query of the texts in which digests stand that its rows hold. A query may use `:seconds`, the age after which what
-has ended or was deleted holds nothing more."""
+ReferencedBy = Mapping[str, str]
+"""By table: the query of the texts in which digests stand that its rows reference. A query may use `:seconds`, the age after which what
+has ended or was deleted references nothing more."""
 
 
 class Unsure(Exception):
-    """It is not known what the rows of a service hold; nothing may be removed."""
+    """It is not known what the rows of a service reference; nothing may be removed."""
 
 
 @dataclass(frozen=True)
-class HeldArtifacts:
-    """What one service holds."""
+class ReferencedArtifacts:
+    """What one service references."""
 
     service: str
     reading: ConsumedTopics
-    held_by: HeldBy = field(default_factory=dict)
+    referenced_by: ReferencedBy = field(default_factory=dict)
 
     async def digests(self, seconds: float) -> set[str]:
-        """Return the digests that the rows hold. Raises Unsure while the projection is made again, and the database's errors."""
+        """Return the digests that the rows reference. Raises Unsure while the projection is made again, and the database's errors."""
         engine = store.connect(self.reading.database_url, pool_size=1, statement_seconds=store.MAINTENANCE_SECONDS)
         try:
             async with engine.connect() as connection:
@@ -70,7 +70,7 @@ class HeldArtifacts:
         tables = list((await connection.execute(statements.TABLES)).all())
         if not tables:
             raise Unsure(f"the database of {self.service} has no tables; run `neuroweaver migrate {self.service}`")
-        known = {**statements.HELD_BY, **self.held_by}
+        known = {**statements.REFERENCED_BY, **self.referenced_by}
         for schema, table in tables:
             query = known.get(table, statements.whole_rows(schema, table))
             values = {"seconds": seconds} if ":seconds" in query else {}

@@ -1,4 +1,4 @@
-"""Which artifacts the rows of the services hold: each row all that it names, but for those that have ended or were deleted long enough."""
+"""Which artifacts the rows of the services reference: each row all that it names, but for those that have ended or were deleted long enough."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from schemas.steps import SERVICES
 from services.chassis.kernel import store
-from services.chassis.replay.holding import HeldArtifacts
-from services.cli.retention import unheld_artifacts
+from services.chassis.replay.referenced import ReferencedArtifacts
+from services.cli.retention import unreferenced_artifacts
 from services.cli.serve import build, settings_of
 from tests.databases import provide
 
@@ -27,22 +27,22 @@ def digest() -> str:
 class Rows:
     """The database of one service."""
 
-    def __init__(self, held: HeldArtifacts) -> None:
-        self.held = held
+    def __init__(self, referenced: ReferencedArtifacts) -> None:
+        self.referenced = referenced
 
     async def insert(self, table: str, **columns: Any) -> None:
         values = {name: json.dumps(value) if isinstance(value, dict) else value for name, value in columns.items()}
         ago = {name: value for name, value in values.items() if name.endswith("_at")}
         places = (f"now() - make_interval(days => {ago[name]})" if name in ago else f":{name}" for name in values)
         names = ", ".join(f'"{name}"' for name in values)
-        engine = store.connect(self.held.reading.database_url, pool_size=1)
+        engine = store.connect(self.referenced.reading.database_url, pool_size=1)
         async with engine.begin() as connection:
             statement = f"INSERT INTO {table} ({names}) VALUES ({', '.join(places)})"
             await connection.execute(text(statement), {name: value for name, value in values.items() if name not in ago})
         await engine.dispose()
 
-    async def holds(self, *digests: str) -> list[bool]:
-        found = await self.held.digests(30 * DAY)
+    async def need(self, *digests: str) -> list[bool]:
+        found = await self.referenced.digests(30 * DAY)
         return [one in found for one in digests]
 
 
@@ -53,7 +53,7 @@ async def rows_of(database_url: str, tmp_path: Path, unique: Callable[[str], str
         places: dict[str, Any] = {f"{service}_database_url": own, "database_url": database_url, "home": tmp_path}
         settings = settings_of(service, **places)
         await provide(settings, service)
-        return Rows(build(service, settings).held)
+        return Rows(build(service, settings).referenced)
 
     return made
 
@@ -85,11 +85,11 @@ async def test_a_job_that_ended_long_ago_and_cannot_be_retried_holds_its_reports
         await rows.insert("job", key=f"job-{number}", status=status, state=job(reported, whole), **ended)
     for (status, ended_at), outputs in made.items():
         kept = (status, ended_at) not in ends[:2]
-        held = await rows.holds(outputs["report"], outputs["adapter"], outputs["model"])
-        assert held == [True, kept, kept], (status, ended_at)
+        needed = await rows.need(outputs["report"], outputs["adapter"], outputs["model"])
+        assert needed == [True, kept, kept], (status, ended_at)
     shared = made["completed", 31]["adapter"]
     await rows.insert("job", key="job-9", status="running", state=job({"adapter": shared}))
-    assert await rows.holds(shared) == [True]
+    assert await rows.need(shared) == [True]
 
 
 async def test_an_executor_holds_what_open_attempts_read_what_waits_in_its_outbox_and_dead_letters(
@@ -108,8 +108,8 @@ async def test_an_executor_holds_what_open_attempts_read_what_waits_in_its_outbo
     await rows.insert(
         "dead_letter", **letter, offset=2, state="discarded", value=json.dumps({"sha256": discarded}).encode()
     )
-    held = await rows.holds(opened, ended, unknown, waiting, parked, discarded)
-    assert held == [True, False, True, True, True, False]
+    needed = await rows.need(opened, ended, unknown, waiting, parked, discarded)
+    assert needed == [True, False, True, True, True, False]
 
 
 async def test_the_registry_holds_data_sets_ledgers_open_deployments_and_what_was_not_deleted_long_ago(
@@ -143,16 +143,16 @@ async def test_the_registry_holds_data_sets_ledgers_open_deployments_and_what_wa
     await rows.insert("deployment", key="s", open=True, state={"wish": {"artifact": {"sha256": of["served"]}}})
     await rows.insert("deployment", key="r", open=False, state={"wish": {"artifact": {"sha256": of["retired"]}}})
     await rows.insert("gate_check", key="g", state={"some": {"new": {"field": f"s3://b/{of['table']}"}}})
-    held = dict(zip(of, await rows.holds(*of.values()), strict=True))
-    assert [name for name, is_held in held.items() if not is_held] == ["old", "read", "retired"]
+    needed = dict(zip(of, await rows.need(*of.values()), strict=True))
+    assert [name for name, is_needed in needed.items() if not is_needed] == ["old", "read", "retired"]
 
 
 def test_artifacts_are_removed_only_by_who_can_ask_every_service(database_url: str, tmp_path: Path) -> None:
     services = [build(name, settings_of(name, database_url=database_url, home=tmp_path)) for name in SERVICES]
-    unheld = unheld_artifacts(services)
-    assert unheld is not None
-    assert {one.service for one in unheld.services} == set(SERVICES)
-    assert unheld_artifacts(services[1:]) is None
-    assert [one.service for one in unheld.services if "attempt" in one.held_by] == [
+    unreferenced = unreferenced_artifacts(services)
+    assert unreferenced is not None
+    assert {one.service for one in unreferenced.services} == set(SERVICES)
+    assert unreferenced_artifacts(services[1:]) is None
+    assert [one.service for one in unreferenced.services if "attempt" in one.referenced_by] == [
         name for name in SERVICES if name != "orchestrator"
     ]
