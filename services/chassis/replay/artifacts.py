@@ -18,11 +18,12 @@ from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.postgres.statements import READS_ONLY
 from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.settings import ServiceSettings
+from services.chassis.storage.artifacts.erased import Erasures
 from services.chassis.storage.artifacts.removal import Removals, StoredArtifact
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.retention.run import RemovedAmount
 
-_LOCK = 7_253_013
+_LOCK = 7_253_014
 _IDLE_SECONDS = 60.0
 _TOLD_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
@@ -87,6 +88,7 @@ class UnreferencedArtifacts:
         if not sum([await service.require_read() for service in self.services]):
             raise Unsure("the log is empty, so the artifacts belong to another one, or it is lost")
         referenced |= await self._referenced()
+        referenced |= await asyncio.to_thread(Erasures(self.owner.settings.artifacts_uri).remains)
         return await asyncio.to_thread(self._examined, [digest for digest in digests if digest not in referenced])
 
     async def _referenced(self) -> set[str]:

@@ -15,6 +15,7 @@ from services.chassis.replay import artifacts, referenced, runs
 from services.chassis.replay.artifacts import UnreferencedArtifacts
 from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.storage import metrics
+from services.chassis.storage.artifacts.erased import Erasures, Remaining
 from services.chassis.storage.artifacts.errors import ArtifactMissing
 from services.chassis.storage.retention.policy import RetentionSettings
 from services.chassis.storage.retention.run import RemovedAmount, retain
@@ -162,6 +163,16 @@ async def test_what_is_young_or_put_again_meanwhile_stays(
     assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
     assert is_there(registry, made)
     await runtime.engine.dispose()
+
+
+async def test_what_remains_of_an_artifact_after_an_erasure_stays(
+    registry: Registry, unreferenced: UnreferencedArtifacts
+) -> None:
+    """No row names it: the store itself says what it is."""
+    rest = registry.adapter(f"rest {registry.mark}")
+    Erasures(registry.store.uri).leave("e" * 64, Remaining(ref=rest, rows=1))
+    assert await unreferenced.apply(dry=False) == RemovedAmount(0, 0)
+    assert is_there(registry, rest)
 
 
 async def test_nothing_goes_while_a_service_is_behind_cannot_be_asked_or_another_process_removes(

@@ -60,6 +60,10 @@ class Erasures:
             found.append(one)
         return found
 
+    def remains(self) -> set[str]:
+        """Return the digests of all that remains of artifacts, which only the notes of this store reference."""
+        return {one.ref.sha256 for sha256 in self.artifacts() for one in self.chain(sha256)}
+
     def remaining(self, sha256: str) -> Remaining | None:
         """Return what remains of an artifact now; None if no row of it was erased."""
         found = self.chain(sha256)
