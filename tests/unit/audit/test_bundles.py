@@ -17,7 +17,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 from schemas.envelope import Event
 from schemas.jobs import JobAccepted
-from schemas.models import Imported, ModelRegistered
+from schemas.models import ErasedRowsLearnt, Imported, ModelRegistered
 from schemas.topics import MODELS
 from services.audit.bundle import technical_file
 from services.audit.bundle.bom import BOM
@@ -293,3 +293,19 @@ def test_a_log_without_the_version_makes_no_bundle() -> None:
     made = collected(raw_records(events_of(artifact("some"))), version="9.9.9")
     with pytest.raises(BundleRefused, match=r"no record registers router@9\.9\.9"):
         derive(made.view, made.records)
+
+
+def test_erased_rows_that_a_version_learnt_from_are_known_limits_with_who_and_why(tmp_path: Path) -> None:
+    events = events_of(artifact())
+    made = next(event for event in events if isinstance(event.data, ModelRegistered))
+    assert isinstance(made.data, ModelRegistered)
+    lineage, dataset = made.data.lineage, f"support@{'5' * 64}"
+    told = ErasedRowsLearnt(
+        model=made.data.model, version=made.data.version, job_id=lineage.job_id, step=lineage.step, erasure="e", dataset=dataset, rows=2,
+        by="ana", reason="She asked.",
+    )  # fmt: skip
+    known = collected(raw_records([*events, changed(made, told)]))
+    sections = json.loads(derive(known.view, known.records).files[technical_file.JSON])["sections"]
+    (limits,) = [section["facts"] for section in sections if section["title"] == "Known limits"]
+    said = {fact["name"].rpartition(": ")[2]: fact["value"] for fact in limits if "rows that are erased" in fact["name"]}
+    assert said == {"dataset": dataset, "rows": 2, "through": None, "by": "ana", "reason": "She asked."}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from services.chassis.executor.retention import downloads
+from schemas.artifacts import ArtifactRef
+from services.chassis.executor.retention import downloads, erased_copies
+from services.chassis.storage.artifacts.erased import Erasures, Remaining
 from services.chassis.storage.retention.decision import RemovalCandidate, expired
 from services.chassis.storage.retention.files import Files, measured, subfolders
 from services.chassis.storage.retention.policy import RetentionRule
@@ -114,3 +116,14 @@ async def test_a_long_log_is_put_aside_while_its_server_goes_on_writing(tmp_path
     assert log.read_text() == "y"
     assert (tmp_path / "kafka.old.log").read_text() == "x" * 100
     assert await LongLogs(tmp_path, 50).apply(dry=False) == RemovedAmount(0, 0)
+
+
+def test_copies_of_artifacts_from_which_rows_were_erased_go_at_once(tmp_path: Path) -> None:
+    cache, (whole, cut) = tmp_path / "cache", (character * 64 for character in "ab")
+    for digest in (whole, cut):
+        folder(cache / "artifacts" / digest[:2] / digest)
+    remains = ArtifactRef(uri="/r", sha256="c" * 64, size=1)
+    Erasures(str(tmp_path / "store")).leave(cut, Remaining(ref=remains, rows=1))
+    found = erased_copies(cache, str(tmp_path / "store"))
+    assert [one.path.name for one in expired(RetentionRule(timedelta()), datetime.now(UTC), found)] == [cut]
+    assert erased_copies(tmp_path / "none", "memory://nowhere") == [], "without copies no store is asked"

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-
 _READ = ["self", "model", "input_ids", "attention_mask", "logits_to_keep"]
 """The first parameters of what reads a batch of tokens; others follow."""
 
