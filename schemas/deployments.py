@@ -4,6 +4,7 @@ from pydantic import Field
 
 from schemas.artifacts import ArtifactRef
 from schemas.base import EventData, Frozen
+from schemas.recipes.feedback import FeedbackSettings
 
 DEADLINE_SECONDS, BAKE_SECONDS = 600.0, 60.0
 """How long a version may take to be ready, and how long the one before it is kept warm, unless a deployment says otherwise."""
@@ -12,6 +13,25 @@ LOCAL, VLLM, KSERVE = DRIVERS = ("local", "vllm", "kserve")
 """What serves versions: processes of the registry's machine, vLLM's servers, or KServe on Kubernetes."""
 STEPS = (1.0, 10.0, 50.0, 100.0)
 STEP_SECONDS, LEAST_REQUESTS, ERROR_RATE, EMPTY_RATE, SLOWER_BY = 60.0, 20, 0.02, 0.05, 1.5
+SHARE, LEAST_PAIRS, MOST_PAIRS, WIN_RATE, JUDGE_SECONDS = 0.1, 20, 200, 0.4, 600.0
+
+
+class Shadow(Frozen):
+    """How answers of a canary are compared with those of the version before, on the same requests."""
+
+    share: float = Field(
+        default=SHARE, description="The share of the requests answered by the version before that the canary gets, too."
+    )
+    most_pairs: int = Field(default=MOST_PAIRS, description="The most pairs of answers that are stored in a step.")
+    least_pairs: int = Field(
+        default=LEAST_PAIRS,
+        description="The fewest decided pairs by which it is judged; so many are sent to the judge at a time.",
+    )
+    win_rate: float = Field(
+        default=WIN_RATE, description="The least share of the decided pairs in which the canary's answer has to be better."
+    )
+    judge_seconds: float = Field(default=JUDGE_SECONDS, description="For how long a judge may take for them.")
+    feedback: FeedbackSettings = Field(default=FeedbackSettings(), description="The judge and its rubric, as in a job.")
 
 
 class Rollout(Frozen):
@@ -47,16 +67,38 @@ class Rollout(Frozen):
         default=SLOWER_BY,
         description="canary: by which factor the 95th percentile of the latency may exceed that of the version before.",
     )
+    shadow: Shadow | None = Field(
+        default=None,
+        description="canary: how its answers are judged beside those of the version before; null: they are not.",
+    )
+
+
+class PairsJudged(Frozen):
+    """What a judge said about answers of two versions to the same requests, from the beginning of a rollout."""
+
+    wins: int = Field(description="Pairs in which the answer of the version that is rolled out is better.")
+    losses: int = Field(description="Pairs in which that of the version before is better.")
+    ties: int = Field(description="Pairs of which neither is better; they decide nothing.")
+    unjudged: int = Field(description="Pairs without a usable judgement.")
+    low: float | None = Field(
+        description="Lower end of the 95 % interval of the share of the wins; null without any decided pair."
+    )
+    high: float | None = Field(description="Upper end.")
+    judge: str = Field(description="Kind and model of the judge.")
+    judge_model_sha256: str | None = Field(description="Digest of its model; null if it is not known.")
+    rubric_sha256: str | None = Field(description="Digest of its rubric.")
+    pairs: tuple[str, ...] = Field(description="Digests of the artifacts with the pairs, which retention removes.")
 
 
 class Check(Frozen):
     """What one measurement of a step of a canary said."""
 
-    name: str = Field(description="error_rate, empty_rate or p95_seconds.")
+    name: str = Field(description="error_rate, empty_rate, p95_seconds or judge_score.")
     verdict: str = Field(description="passed, failed, or inconclusive: the evidence does not suffice.")
     value: float | None = Field(description="Of the version that is rolled out; null: not known.")
-    limit: float | None = Field(description="What it may be at most; null: not known.")
-    requests: int = Field(description="How many requests it was measured on.")
+    limit: float | None = Field(description="What it may be at most, judge_score: at least; null: not known.")
+    requests: int = Field(description="How many requests it was measured on; judge_score: how many decided pairs.")
+    judged: PairsJudged | None = Field(default=None, description="judge_score: what the judge said; null for other checks.")
 
 
 class Analysis(Frozen):
@@ -110,6 +152,17 @@ class DeploymentAdvanced(DeploymentChanged):
     analysis: Analysis | None = Field(default=None, description="What the step before measured; null for the first step.")
     by: str | None = Field(default=None, description="Who advanced it whatever was measured; null: the registry itself.")
     reason: str = Field(default="", description="Why; may be empty.")
+
+
+class DeploymentShadowed(DeploymentChanged):
+    """Answers of a canary and of the version before to the same requests were stored, and a job is requested that judges them."""
+
+    judgement: str = Field(description="Id of the job that judges them.")
+    pairs: ArtifactRef = Field(description="The pairs; the first answer of each is that of the version before.")
+    count: int = Field(description="How many there are.")
+    percent: float = Field(description="The share of the callers that the canary had, in percent.")
+    active_generation: int = Field(description="The generation of the version before.")
+    active_version: str = Field(description="The version before.")
 
 
 class DeploymentReady(DeploymentChanged):

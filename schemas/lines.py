@@ -119,6 +119,32 @@ class TaskSample(Frozen):
     read: str | None = Field(default=None, description="What the task read of the first answer; null if all of it.")
 
 
+class AnswerPair(Frozen):
+    """One line of the pairs that a step of kind compare judges: the answers of two models to one prompt."""
+
+    FILE: ClassVar[str] = "pairs.jsonl"
+
+    id: str = Field(description="Id of the first answer's response, which its caller got.")
+    messages: tuple[Message, ...] = Field(description="The chat up to the answer.")
+    first: str = Field(description="The answer of the first model.")
+    second: str = Field(description="The answer of the second.")
+    first_version: str = Field(description="The first model, `name@version`.")
+    second_version: str = Field(description="The second.")
+
+
+class ComparedPair(Frozen):
+    """One line of a `comparisons` artifact. It has no text."""
+
+    FILE: ClassVar[str] = "comparisons.jsonl"
+
+    id: str = Field(description="The pair.")
+    verdict: str = Field(description="first, second, tie, or none without a usable judgement.")
+    difference: float | None = Field(description="How much better the first answer is; null without a usable judgement.")
+    consistent: bool | None = Field(
+        description="Whether both orders gave the same verdict; null if the judge was not asked in both."
+    )
+
+
 class Preference(Frozen):
     """One line of a `preferences` artifact: two answers to one prompt."""
 

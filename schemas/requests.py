@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from schemas.base import EventData, Moment, Name, Strict, Whole
 from schemas.reasons import UNION_TAG, Reason, shortened
+from schemas.recipes.comparing import ComparisonSettings
 from schemas.recipes.compression import CompressionMethod, CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.distill import DistillSettings
@@ -38,7 +39,7 @@ class PipelineStep(Strict):
     """One step of an explicit pipeline. Its settings come from the request's sections for its purpose."""
 
     name: Name = Field(description="Name of the step, unique within the pipeline.")
-    kind: str = Field(description="prepare, train, sample, label, evaluate, compress, import, score or register.")
+    kind: str = Field(description="prepare, train, sample, label, evaluate, compress, import, score, compare or register.")
     method: Literal["sft", "dpo"] | None = Field(default=None, description="Training method; for kind train only.")
     algorithm: Literal["kto", "reward", "grpo", "rloo", "distill"] | None = Field(
         default=None, description="Training method that is none of `method`, in its place; for kind train only."
@@ -140,6 +141,9 @@ class JobRequest(Strict):
     compression: CompressionSettings = CompressionSettings()
     reward: RewardModelSettings = RewardModelSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    comparison: ComparisonSettings | None = Field(
+        default=None, description="The answers that a step of kind compare judges; null without one."
+    )
     register_as: Name = Field(description="Name of the model that gets the new version.")
     register_version: str | None = Field(
         default=None,

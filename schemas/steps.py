@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from schemas.base import Frozen, Name, Strict, Whole
+from schemas.recipes.comparing import ComparisonSettings
 from schemas.recipes.compression import CompressionSettings
 from schemas.recipes.dataset import DatasetSettings
 from schemas.recipes.distill import DistillSettings
@@ -21,7 +22,7 @@ from schemas.recipes.reward import RewardModelSettings
 from schemas.recipes.rloo import RlooSettings
 from schemas.recipes.sampling import SamplingSettings
 from schemas.recipes.sft import TrainingSettings
-from schemas.results import ADAPTER, CANDIDATES, DATASET, MODEL, PREDICTIONS, PREFERENCES, SCORES
+from schemas.results import ADAPTER, CANDIDATES, COMPARISONS, DATASET, MODEL, PREDICTIONS, PREFERENCES, SCORES
 from schemas.usage import Prices
 
 SERVICES = ("orchestrator", "trainer", "feedback", "registry")
@@ -35,6 +36,7 @@ EXECUTOR_OF: Mapping[str, str] = {
     "import": "trainer",
     "label": "feedback",
     "score": "feedback",
+    "compare": "feedback",
     "register": "registry",
     "resolve": "registry",
 }
@@ -49,6 +51,7 @@ INPUTS_OF: Mapping[str, Mapping[str, bool]] = {
     "import": {ADAPTER: False, MODEL: False},
     "label": {CANDIDATES: True},
     "score": {PREDICTIONS: True},
+    "compare": {},
     "register": {ADAPTER: False, MODEL: False},
     "resolve": {},
 }
@@ -66,6 +69,7 @@ OUTPUTS_OF: Mapping[str, tuple[str, ...]] = {
     "import": (ADAPTER, MODEL),
     "label": (PREFERENCES,),
     "score": (SCORES,),
+    "compare": (COMPARISONS,),
     "register": (),
     "resolve": (ADAPTER, MODEL, DATASET, PREFERENCES),
 }
@@ -96,7 +100,7 @@ GENERATION = "generation"
 COMPRESSION = "compression"
 """Name for steps of kind compress."""
 JUDGING = "judging"
-"""Name for steps of kind label and score whose judge is a model of this system."""
+"""Name for steps of kind label, score and compare whose judge is a model of this system."""
 
 
 class PrepareSettings(Strict):
@@ -239,6 +243,15 @@ class ScoreSettings(Strict):
     feedback: FeedbackSettings = FeedbackSettings()
 
 
+class CompareSettings(Strict):
+    """Settings of a step that judges which of two answers to each prompt is better."""
+
+    kind: Literal["compare"] = "compare"
+    base_model: str = Field(description="Reference of the base model, which is the local judge's default.")
+    comparison: ComparisonSettings
+    feedback: FeedbackSettings = FeedbackSettings()
+
+
 class RegisterSettings(Strict):
     """Settings of a step that registers an adapter or a whole model as the next version of a model."""
 
@@ -274,7 +287,7 @@ def need_name(settings: "StepSettings") -> str | None:
             return GENERATION
         case CompressSettings():
             return COMPRESSION
-        case LabelSettings() | ScoreSettings():
+        case LabelSettings() | ScoreSettings() | CompareSettings():
             return JUDGING
     return None
 
@@ -288,6 +301,7 @@ StepSettings = Annotated[
     | CompressSettings
     | ImportSettings
     | ScoreSettings
+    | CompareSettings
     | RegisterSettings
     | ResolveSettings,
     Field(discriminator="kind"),

@@ -12,6 +12,7 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
 )
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.jobs import (
@@ -76,7 +77,7 @@ class Topic:
 
 
 REQUESTS = Topic(
-    "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested, JobControlRequested), ("outside", "edge"), 6, None,
+    "neuroweaver.requests", "job id", (JobRequested, JobCancelRequested, JobControlRequested), ("outside", "edge", "registry"), 6, None,
     description="Requests of products and operators.",
 )  # fmt: skip
 JOBS = Topic(
@@ -93,7 +94,7 @@ MODELS = Topic(
     "neuroweaver.models", "model name",
     (ModelRegistered, ModelPromoted, ModelRolledBack, AliasRemoved, AliasRefused, GatesChecked, AliasPolicySet, VersionDescribed,
      PromotionRequested, PromotionDeclined, VersionStateChanged, VersionFilesRemoved, ErasedRowsLearnt,
-     DeploymentRequested, DeploymentAdvanced, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
+     DeploymentRequested, DeploymentAdvanced, DeploymentShadowed, DeploymentReady, DeploymentDegraded, DeploymentRolledBack, DeploymentRetired),
     ("registry",), 6, None,
     description="Facts about models and their deployments.",
 )  # fmt: skip

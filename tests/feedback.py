@@ -9,10 +9,11 @@ from pydantic import BaseModel
 
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Candidates, Message
+from schemas.recipes.comparing import ComparisonSettings
 from schemas.recipes.feedback import FeedbackSettings
 from schemas.recipes.optimiser import OptimiserSettings
 from schemas.recipes.reward import RewardModelSettings
-from schemas.steps import LabelSettings, ScoreSettings, TrainSettings
+from schemas.steps import CompareSettings, LabelSettings, ScoreSettings, TrainSettings
 from services.chassis.executor.child import Context
 from services.chassis.executor.messages import ChildTask, FinalMessage, RunningMessage
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -118,7 +119,7 @@ class Step:
             "attempt": 1,
             "kind": kind,
             "settings": (LabelSettings if kind == "label" else ScoreSettings)(base_model=base_model, feedback=settings),
-            "inputs": {name: self.artifact(name, lines)},
+            "inputs": {name: self.artifact(name, lines)} if kind != "compare" else {},
             "results": {},
             "memory_failures": 0,
             "artifacts": str(self.home / "artifacts"),
@@ -129,6 +130,12 @@ class Step:
             **task,
         }
         return Context(ChildTask(**given), Pipe())  # type: ignore[arg-type]
+
+    def comparing(self, pairs: ArtifactRef, feedback: dict[str, Any]) -> Context:
+        """Return the context of a step of kind compare."""
+        settings = FeedbackSettings.model_validate(feedback)
+        compared = CompareSettings(base_model="base", comparison=ComparisonSettings(pairs=pairs), feedback=settings)
+        return self.context("compare", (), {}, settings=compared)
 
     def lines(self, artifact: ArtifactRef, name: str) -> list[dict[str, Any]]:
         """Return the lines of a file of an artifact."""

@@ -16,6 +16,8 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
+    PairsJudged,
 )
 from schemas.discards import LogAccepted, MovedPosition, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event
@@ -93,6 +95,7 @@ REQUEST = {
 _DATASET = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'5e' * 32}", sha256="5e" * 32, size=412_358)
 _ADAPTER = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'a7' * 32}", sha256="a7" * 32, size=9_803_264)
 _CANDIDATES = ArtifactRef(uri=f"s3://neuroweaver/artifacts/{'c4' * 32}", sha256="c4" * 32, size=288_140)
+_ANSWERS = ArtifactRef(uri=f"s3://neuroweaver/artifacts/answer-pairs/sha256/{'9a' * 32}", sha256="9a" * 32, size=48_100)
 _PREPARED = StepResult(outputs={"dataset": _DATASET}, metrics={"train_rows": 1200.0})
 _TRAINED = StepResult(inputs={"dataset": "5e" * 32}, outputs={"adapter": _ADAPTER}, metrics={"loss": 0.41})
 _REJECTED_FIELD = Reason(
@@ -323,8 +326,13 @@ def _of_deployment() -> Iterator[_Example]:
         base_model_sha256="5d" * 32, alias="production", follow=True,
     )  # fmt: skip
     gone = "the process that serves it ended with code -9"
+    judged = PairsJudged(
+        wins=3, losses=17, ties=4, unjudged=0, low=0.05, high=0.36, judge="openai:judge", judge_model_sha256=None,
+        rubric_sha256="6e" * 32, pairs=(_ANSWERS.sha256,),
+    )  # fmt: skip
+    worse_answers = Check(name="judge_score", verdict=FAILED, value=0.15, limit=0.4, requests=20, judged=judged)
     failed = Check(name="error_rate", verdict=FAILED, value=0.24, limit=0.02, requests=50)
-    analysis = Analysis(percent=10, seconds=61.5, verdict=FAILED, checks=(failed,))
+    analysis = Analysis(percent=10, seconds=61.5, verdict=FAILED, checks=(failed, worse_answers))
     worse = {
         "reason": "AnalysisFailed",
         "message": "error_rate is 0.24 of 50 requests, and may be 0.02",
@@ -334,6 +342,15 @@ def _of_deployment() -> Iterator[_Example]:
         (
             wish,
             DeploymentAdvanced(**about, percent=1),
+            DeploymentShadowed(
+                **about,
+                judgement="support.shadow-01980c5f-0000-7000-8000-000000000001",
+                pairs=_ANSWERS,
+                count=20,
+                percent=1,
+                active_generation=1,
+                active_version="1.0.0",
+            ),
             DeploymentReady(**about, sha256=_ADAPTER.sha256, previous="1.0.0"),
             DeploymentDegraded(**about, reason="Failed", message=gone),
             DeploymentRolledBack(

@@ -15,6 +15,7 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
 )
 from schemas.discards import LogAccepted, RecordDiscarded, RecordsSkipped
 from schemas.envelope import Event, UnknownVersion, Unreadable
@@ -183,6 +184,9 @@ def sentence(data: EventData, source: str) -> str:
             return f"{wish.deployment} is to serve {wish.model}@{wish.version}{named}, by {wish.by}{_why(wish.reason)}"
         case DeploymentAdvanced() as step:
             return f"{step.deployment} leads {step.percent:g} % of its callers to {step.model}@{step.version}{_why(step.reason)}"
+        case DeploymentShadowed() as pairs:
+            versions = f"{pairs.version} and {pairs.active_version}"
+            return f"{pairs.deployment} has {pairs.count} pairs of answers of {versions} judged by {pairs.judgement}"
         case DeploymentReady() as ready:
             before = f" instead of {ready.previous}" if ready.previous else ""
             return f"{ready.deployment} serves {ready.model}@{ready.version}{before}"

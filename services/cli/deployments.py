@@ -1,14 +1,18 @@
 """`neuroweaver deployments`: list, show, create and retire deployments, and let them go on, go back or try again."""
 
 from collections.abc import Callable
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
 
+from schemas.deployments import PairsJudged
 from services.cli.aliases import By, Json, Why, who
 from services.cli.commands import Commands
 from services.cli.edge import Edge
+from services.cli.exits import Exit, stop_with
+from services.cli.job_file import NoRequest, read_object
 from services.cli.job_refusal import refusals
 from services.cli.output import print_json, print_line, print_pairs, print_table, say
 from services.cli.settings import CliSettings
@@ -71,6 +75,14 @@ def create(
         float | None,
         typer.Option(help="canary: by which factor it may be slower than the version before.", metavar="FACTOR"),
     ] = None,
+    shadow: Annotated[
+        Path | None,
+        typer.Option(
+            help="canary: have a judge compare its answers with those of the version before, as this JSON or YAML file says; - reads "
+            "standard input. Texts of callers are stored for it.",
+            metavar="FILE",
+        ),
+    ] = None,
     generation: Generation = None,
     reason: Why = "",
     by: By = None,
@@ -79,7 +91,7 @@ def create(
     """Deploy a version, in a new deployment or in one that there is. Exit code 1 when it is refused, 4 for no such version."""
     asked = {
         "deadline_seconds": deadline, "bake_seconds": bake, "step_seconds": step_seconds, "steps": step or None,
-        "slower_by": slower_by,
+        "slower_by": slower_by, "shadow": _read(shadow),
     }  # fmt: skip
     rollout = {name: value for name, value in asked.items() if value is not None} | {
         "strategy": "canary" if canary else "direct"
@@ -129,6 +141,15 @@ def retry(name: Name, reason: Why, by: By = None, json: Json = False) -> None:
     _change(json, lambda edge: edge.post(DeploymentView, f"{_path(name)}/retry", {"by": who(by), "reason": reason}))
 
 
+def _read(shadow: Path | None) -> dict[str, Any] | None:
+    if shadow is None:
+        return None
+    try:
+        return read_object(shadow, "what is shadowed is an object with fields such as share and feedback")
+    except NoRequest as error:
+        stop_with(Exit.USAGE, str(error))
+
+
 def _change(json: bool, send: Callable[[Edge], DeploymentView]) -> None:
     with http_address(CliSettings()) as address, Edge(address) as edge, refusals(json):
         view = send(edge)
@@ -141,7 +162,7 @@ def _print(view: DeploymentView, json: bool) -> None:
         return
     pairs = [
         ("deployment", view.name), ("model", view.model), ("serves", view.version), ("generation", view.generation), ("driver", view.driver),
-        ("rolls out", view.target and view.target.version), ("canary", view.percent and f"{view.percent:g} % of the callers"), ("warm", view.warm and view.warm.version),
+        ("rolls out", view.target and view.target.version), ("canary", view.percent and f"{view.percent:g} % of the callers"), ("judged", view.judged and _judged(view.judged)), ("warm", view.warm and view.warm.version),
         *((one.type.lower(), f"{one.status}, {one.reason}{f': {one.message}' if one.message else ''}") for one in view.conditions),
     ]  # fmt: skip
     print_pairs(tuple(pairs))
@@ -150,6 +171,12 @@ def _print(view: DeploymentView, json: bool) -> None:
         for one in view.history
     ]
     print_table(("at", "event", "version", "by", "reason"), rows, least=("reason", "at"))
+
+
+def _judged(said: PairsJudged) -> str:
+    better = f"{said.wins} of {said.wins + said.losses} decided pairs are better"
+    interval = "" if said.low is None or said.high is None else f", 95 % interval {said.low:.0%} to {said.high:.0%}"
+    return f"{better}{interval}; {said.ties} ties, by {said.judge}"
 
 
 def _status(view: DeploymentView) -> str:

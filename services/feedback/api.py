@@ -19,7 +19,7 @@ class FeedbackView(BaseModel):
 
     step: str
     attempt: int
-    kind: str = Field(description="label or score.")
+    kind: str = Field(description="label, score or compare.")
     status: str | None = Field(description="queued, running, cancelling, completed, failed or cancelled.")
     result: StepResult | None = Field(description="Result of a completed attempt: artifact, metrics and judge.")
     fault: StepFault | None = Field(description="Fault of a failed attempt.")
@@ -33,7 +33,7 @@ def router(runtime: Runtime) -> APIRouter:
     async def shown(
         job_id: Annotated[NameInPath, Path(description="The job's id.")],
     ) -> list[FeedbackView]:
-        """Returns every attempt at the job's label and score steps, the earliest first."""
+        """Returns every attempt at the job's label, score and compare steps, the earliest first."""
         attempts = await attempts_of(runtime.engine, job_id)
         if not attempts:
             raise Problem(

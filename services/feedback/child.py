@@ -8,8 +8,9 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 from services.chassis.executor.child import run_child  # noqa: E402  # torch must not be imported before the lines above
 from services.chassis.reports.reported import reported  # noqa: E402
+from services.feedback.steps.compare import compare  # noqa: E402
 from services.feedback.steps.label import label  # noqa: E402
 from services.feedback.steps.score import score  # noqa: E402
 
 if __name__ == "__main__":
-    run_child({"label": reported(label), "score": reported(score)})
+    run_child({"label": reported(label), "score": reported(score), "compare": reported(compare)})

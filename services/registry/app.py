@@ -28,6 +28,9 @@ from services.registry.queries import ModelQueries
 from services.registry.removing import FileRemovals
 from services.registry.runner import registry_steps
 from services.registry.settings import RegistrySettings
+from services.registry.shadowing.judging import Judging
+from services.registry.shadowing.retention import removers
+from services.registry.shadowing.sending import Shadows
 from services.registry.statements import REFERENCED_BY
 
 
@@ -43,15 +46,19 @@ def assembled(
     """Return the registry with its routes and its workers; with a driver it serves what deployments want."""
     serving = serving or ServingSettings()
     commands = DeploymentCommands(runtime, ModelQueries(runtime.reads), choice_of(serving) if driver_of else None)
-    forwarder = Forwarder(Routing(runtime.reads, runtime.notifications, runtime.engine), serving.keys)
+    routing = Routing(runtime.reads, runtime.notifications, runtime.engine)
+    shadows = Shadows(routing, runtime.reads, runtime.engine, serving.keys)
+    forwarder = Forwarder(routing, serving.keys, shadows)
     tasks = [
         *worker_tasks(runtime, registry_steps(runtime.reads)),
         forwarder.run,
+        shadows.run,
         LatestPublisher(runtime).run,
         RowRemover(runtime).run,
     ]
     if driver_of is not None:
-        tasks.append(Reconciler(runtime, driver_of, commands.follow).run)
+        tasks += [Reconciler(runtime, driver_of, commands.follow).run, Judging(runtime).run]
+    runtime.keep(removers(runtime.settings))
     runtime.reference(REFERENCED_BY)
     more = (
         deployment_router(commands, serving),

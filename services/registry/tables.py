@@ -22,6 +22,7 @@ from services.chassis.executor.tables import attempt_table, work_table
 from services.chassis.kernel.tables import OPERATIONAL, aggregate_table
 from services.chassis.postgres.summaries import beginning_of, number_of, object_of, text_of, time_of
 from services.registry.domain.datasets import DATA_SET
+from services.registry.domain.deployments.judged import JUDGEMENT
 from services.registry.domain.deployments.state import DEPLOYMENT
 from services.registry.domain.erasing import ERASURE
 from services.registry.domain.job_ends import JOB_END
@@ -234,6 +235,23 @@ deployment_traffic = Table(
     schema=OPERATIONAL,
     comment="What the callers of canaries got, as each process counted it.",
 )
+
+judgement = aggregate_table(metadata, JUDGEMENT, Column("deployment", Text), Column("rollout", BigInteger))
+Index("judgement_deployment", judgement.c.deployment, judgement.c.rollout)
+
+shadow_pair = Table(
+    "shadow_pair",
+    metadata,
+    Column("response", Text, primary_key=True, comment="Id of the response that the caller got."),
+    Column("deployment", Text, nullable=False),
+    Column("rollout", BigInteger, nullable=False, comment="The generation that is rolled out."),
+    Column("percent", Double, nullable=False, comment="The step."),
+    Column("pair", Text, comment="AnswerPair as JSON; null once it is in an artifact."),
+    Column("stored_at", DateTime(timezone=True), nullable=False, comment="On the database's clock."),
+    schema=OPERATIONAL,
+    comment="Answers of a canary and of the version before to the same requests, until a judge gets them or the rollout ends.",
+)
+Index("shadow_pair_step", shadow_pair.c.deployment, shadow_pair.c.rollout, shadow_pair.c.percent)
 
 model_latest = Table(
     "model_latest",

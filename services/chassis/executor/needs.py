@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from schemas.jobs import StepNeed, StepRequested
-from schemas.steps import LabelSettings, ScoreSettings
+from schemas.steps import CompareSettings, LabelSettings, ScoreSettings
 
 UNKNOWN = None
 """The need is not known: a machine counts its setting for such a step, which by default is the whole machine."""
@@ -42,7 +42,9 @@ def need_of(request: StepRequested) -> Need:
             return _WAITS
         case "prepare" | "import", _:
             return _READS
-        case _, LabelSettings(feedback=feedback) | ScoreSettings(feedback=feedback) if feedback.judge.kind != "local":
+        case _, (
+            LabelSettings(feedback=feedback) | ScoreSettings(feedback=feedback) | CompareSettings(feedback=feedback)
+        ) if feedback.judge.kind != "local":
             return _WAITS
     return _COMPUTES
 

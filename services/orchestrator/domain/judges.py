@@ -8,6 +8,7 @@ from schemas.recipes.methods import MethodSettings
 from schemas.recipes.online import OnlineSettings
 from schemas.requests import PipelineStep
 from schemas.steps import (
+    CompareSettings,
     LabelSettings,
     PlannedStep,
     PrepareSettings,
@@ -57,7 +58,7 @@ def _registered(settings: StepSettings) -> Iterator[tuple[str, str]]:
 
 def _judges(settings: StepSettings) -> Iterator[tuple[str, JudgeSettings]]:
     match settings:
-        case LabelSettings() | ScoreSettings():
+        case LabelSettings() | ScoreSettings() | CompareSettings():
             yield "feedback", settings.feedback.judge
         case PrepareSettings():
             yield from _of_rewards(settings.methods)

@@ -126,6 +126,14 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
                 message=f"{step.name} learns from pairs of the data set, which have no scores of a judge",
                 remedy="set it to 0, or bind the preferences of a step of kind label",
             )
+    if ("compare" in present) != (request.comparison is not None):
+        named = request.comparison is not None
+        yield Reason(
+            field="comparison",
+            value=shown(request.comparison.pairs.sha256) if request.comparison else "null",
+            message="no step of the pipeline compares" if named else "the pipeline compares, and no answers are named",
+            remedy="leave it out, or add a step of kind compare" if named else "name the artifact with the answers",
+        )
     if request.distill.teacher is None and any(step.trained_by == "distill" for step in steps):
         yield Reason(
             field="distill.teacher",
@@ -133,7 +141,7 @@ def _faults_of_settings(steps: tuple[PipelineStep, ...], request: JobRequest) ->
             message="distillation learns from a teacher, and none is named",
             remedy="name a model with the base model's tokenizer",
         )
-    if present & {"label", "score"} and lacks_rules(request.feedback.judge, request.feedback.rubric):
+    if present & {"label", "score", "compare"} and lacks_rules(request.feedback.judge, request.feedback.rubric):
         yield Reason(
             field="feedback.rubric.rules",
             value="()",

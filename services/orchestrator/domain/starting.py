@@ -16,7 +16,7 @@ from schemas.versions import version_reference
 RESOLVE = "resolve"
 """The kind and the name of the step."""
 _ON_A_MODEL = ("prepare", "train", "sample", "evaluate", "compress", IMPORT)
-_JUDGED = ("label", "score")
+_JUDGED = ("label", "score", "compare")
 """Kinds that read the base model as the judge only."""
 
 

@@ -9,6 +9,7 @@ from schemas.recipes.sampled import SampledSettings
 from schemas.requests import JobRequest, PipelineStep
 from schemas.steps import (
     AnswersAtOnce,
+    CompareSettings,
     CompressSettings,
     EvaluateSettings,
     ImportSettings,
@@ -54,6 +55,9 @@ def settings_of(step: PipelineStep, request: JobRequest, steps: Iterable[Pipelin
             return ImportSettings(base_model=base, source=request.import_from or base)
         case "score", _:
             return ScoreSettings(base_model=base, feedback=request.feedback)
+        case "compare", _:
+            assert request.comparison is not None, "planning refuses it"
+            return CompareSettings(base_model=base, comparison=request.comparison, feedback=request.feedback)
         case "register", _:
             return RegisterSettings(
                 base_model=base, model=request.register_as, alias=request.alias, version=request.register_version

@@ -27,6 +27,10 @@ class Answered:
     """Whether it has text or calls a tool."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Tokens by kind, as the server counts them."""
+    keeps: bool = False
+    """Whether its text is kept, to be compared with that of another version."""
+    texts: list[str] = field(default_factory=list)
+    """Its text, in pieces."""
 
     def whole(self, body: bytes) -> bytes:
         """Return a whole answer with the id of this response and the name of the version. Raises NotAnAnswer."""
@@ -46,6 +50,8 @@ class Answered:
             said = choice.get(part) if isinstance(choice, dict) else None
             if isinstance(said, dict) and (_is_text(said.get("content")) or said.get("tool_calls")):
                 self.says = True
+            if self.keeps and isinstance(said, dict) and isinstance(content := said.get("content"), str):
+                self.texts.append(content)
         usage = answer.get("usage")
         if isinstance(usage, dict):
             counts = {kind: usage.get(f"{kind}_tokens") for kind in ("prompt", "completion")}

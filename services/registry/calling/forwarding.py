@@ -17,8 +17,10 @@ from services.chassis.serving.problem import Problem
 from services.chassis.serving.web.offloading import in_thread_if_large
 from services.registry.calling import metrics
 from services.registry.calling.answers import NotAnAnswer
-from services.registry.calling.asked import Asked, written
+from services.registry.calling.asked import Asked
+from services.registry.calling.requesting import body_for, request_to
 from services.registry.calling.routing import Routing, Server
+from services.registry.shadowing.sending import Shadows
 
 PATIENCE_SECONDS = 15.0
 """How long a request is sent again, or waits for a server that was ready a moment ago."""
@@ -46,6 +48,8 @@ class Forwarder:
     routing: Routing
     keys: Mapping[str, str] = field(default_factory=dict)
     """API keys by the address of the server, which alone gets it; they are settings of every process, so that no row has one."""
+    shadows: Shadows | None = None
+    """Gets answers of the version before a canary; None: nothing is shadowed."""
     _http: httpx2.AsyncClient = field(default_factory=client)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -83,11 +87,8 @@ class Forwarder:
             await self._look()
 
     async def _once(self, asked: Asked, server: Server, take: Callable[[Server, httpx2.Response], Awaitable[_T]]) -> _T:
-        body = await in_thread_if_large(asked.size, written, asked, server.called or server.served)
-        headers = {**dict(server.headers), "content-type": "application/json", "accept-encoding": "identity"}
-        if key := self.keys.get(server.address):
-            headers["authorization"] = f"Bearer {key}"
-        request = self._http.build_request("POST", f"{server.address}/v1/chat/completions", content=body, headers=headers)
+        body = await in_thread_if_large(asked.size, body_for, asked, server)
+        request = request_to(self._http, server, body, self.keys)
         answer = await self._http.send(request, stream=True)
         try:
             if not answer.is_success and answer.status_code not in _REFUSED:

@@ -34,11 +34,26 @@ RETRIES = Counter(
 """A few after a switch are as intended; many mean that a server dies often."""
 
 
+SHADOW_OUTCOMES = ("paired", "left out", "dropped", "failed", "empty")
+"""What became of a request that was to be shadowed. paired: both answers are there. left out: it has tools, images, several answers or
+too many bytes. dropped: too many waited for the canary. failed: the canary did not answer. empty: it answered without text."""
+
+SHADOWS = Counter(
+    "neuroweaver_deployment_shadows",
+    "Requests of callers that a canary was to answer, too.",
+    ["deployment", "outcome"],
+    registry=REGISTRY,
+)
+"""`outcome`: one of SHADOW_OUTCOMES. Many `dropped` mean that the canary is slow or hung; callers notice nothing of it."""
+
+
 def forget(deployments: Collection[str]) -> None:
     """Remove the time series of deployments that are retired."""
     for name in deployments:
         for outcome in OUTCOMES:
             _remove(REQUESTS, name, outcome)
+        for outcome in SHADOW_OUTCOMES:
+            _remove(SHADOWS, name, outcome)
         for kind in ("prompt", "completion"):
             _remove(TOKENS, name, kind)
         _remove(SECONDS, name)

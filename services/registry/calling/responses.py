@@ -75,7 +75,7 @@ class ForwardedAnswer(Response):
         self._count("refused" if status >= 400 else self._outcome)
 
     async def _read(self, server: Server, answer: httpx2.Response) -> _Whole:
-        self._server, self._answered.model = server, server.served
+        self._answered_by(server)
         body = await _body(answer)
         if answer.is_success:
             return _Whole(200, await in_thread_if_large(len(body), self._answered.whole, body))
@@ -103,12 +103,18 @@ class ForwardedAnswer(Response):
     async def _begin(self, server: Server, answer: httpx2.Response) -> _Begun | _Whole:
         if not answer.is_success:
             return await self._read(server, answer)
-        self._server, self._answered.model = server, server.served
+        self._answered_by(server)
         rest = self._pieces(answer)
         first = await anext(rest, None)
         if first is None:
             raise ServerFailed("its server's stream has no piece")
         return _Begun(answer, first, rest)
+
+    def _answered_by(self, server: Server) -> None:
+        """Note which server answers; what one before it said is forgotten."""
+        shadows, self._server, self._answered.model = self._forwarder.shadows, server, server.served
+        self._answered.keeps = shadows is not None and shadows.wants(server, self._asked)
+        self._answered.texts.clear()
 
     async def _pieces(self, answer: httpx2.Response) -> AsyncIterator[bytes]:
         pieces = Pieces()
@@ -154,6 +160,8 @@ class ForwardedAnswer(Response):
         if outcome in ("answered", "empty"):
             metrics.SECONDS.labels(name).observe(seconds)
             self._forwarder.routing.counts.answered(self._server.step, seconds, says=outcome == "answered")
+            if self._answered.keeps and self._forwarder.shadows is not None and outcome == "answered":
+                self._forwarder.shadows.offer(self._server, self._asked, self._answered.id, "".join(self._answered.texts))
         elif outcome == "broken off":
             self._forwarder.routing.counts.failed(self._server.step)
         for kind, count in self._answered.usage.items():

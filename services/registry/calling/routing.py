@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from schemas.deployments import DeploymentRequested
+from schemas.deployments import DeploymentRequested, Shadow
 from services.chassis.postgres.notifications import Notifications
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
@@ -48,6 +48,8 @@ class Canary(NamedTuple):
 
     percent: float
     server: Server
+    shadow: Shadow | None = None
+    """How its answers are compared with those of the version before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ class RoutingTable:
             if state.percent is not None and state.target is not None:
                 rollouts.add((name, state.target.generation))
                 for server in _servers((state.target,), slots):
-                    canaries[name] = Canary(state.percent, _counted(state, server))
+                    canaries[name] = Canary(state.percent, _counted(state, server), state.target.rollout.shadow)
             if state.active is not None and state.trouble is None:
                 waiting.add(name)
             for server in _servers((*serving, state.target), slots):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-from schemas.deployments import DeploymentRequested
+from schemas.deployments import DeploymentRequested, PairsJudged
 from services.chassis.kernel.aggregate import Decision
 from services.chassis.postgres.exclusive import Exclusive, exclusive
 from services.chassis.process.logging import get_logger
@@ -27,7 +27,9 @@ from services.registry.deploying.slots import Place, SlotRow, checked, values_of
 from services.registry.deploying.wishes import target_of
 from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import Seen, observed, trouble
+from services.registry.domain.deployments.judged import JudgementState, pairs_judged
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
+from services.registry.shadowing.statements import JUDGEMENTS
 
 _log = get_logger(__name__)
 _LOCK = 7_253_011
@@ -218,10 +220,23 @@ async def _measured(session: Exclusive, wanted: _Wanted) -> Mapping[str, Measure
             counts[name] = known._replace(active=known.active.plus(count))
         elif percent == wanted.deployments[name].percent:
             counts[name] = known._replace(target=known.target.plus(count))
+    for name, judged in (await _judged(session, rollouts)).items():
+        counts[name] = counts[name]._replace(judged=judged)
     if ended:
         current = {"deployments": list(rollouts), "rollouts": list(rollouts.values())}
         await session.execute(statements.FORGET_TRAFFIC, current)
     return counts
+
+
+async def _judged(session: Exclusive, rollouts: Mapping[str, int]) -> Mapping[str, PairsJudged]:
+    """Return what judges said about the answers of each canary; none for one about which they said nothing yet."""
+    said = defaultdict[str, list[JudgementState]](list)
+    keys = {"deployments": list(rollouts), "rollouts": list(rollouts.values())}
+    for (text,) in list(await session.execute(JUDGEMENTS, keys)) if rollouts else ():
+        state = JudgementState.stored(text)
+        if state.asked is not None:
+            said[state.asked.deployment].append(state)
+    return {name: found for name, states in said.items() if (found := pairs_judged(states)) is not None}
 
 
 def _note(decision: Decision) -> None:

@@ -57,11 +57,15 @@ _SLOTS = """coalesce((SELECT json_agg(json_build_object('slot', slot, 'served', 
        'reason', reason, 'message', message, 'since', since, 'observed_at', observed_at) ORDER BY slot)
        FROM deployment_slot WHERE deployment = key), '[]')"""
 
-SHOWN = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
-       WHERE key = $1 AND state ->> 'wish' IS NOT NULL"""
-"""Reads one deployment and what was observed of its slots."""
+_SAID = """coalesce((SELECT json_agg(j.state) FROM judgement j WHERE j.deployment = deployment.key
+       AND j.rollout = CAST(deployment.state #>> '{target,generation}' AS bigint)), '[]')"""
 
-LISTED = f"""SELECT key, CAST(state - 'history' AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp() FROM deployment
+SHOWN = f"""SELECT key, CAST(state AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp(), CAST({_SAID} AS text) FROM deployment
+       WHERE key = $1 AND state ->> 'wish' IS NOT NULL"""
+"""Reads one deployment, what was observed of its slots, and what judges said of what it rolls out."""
+
+LISTED = f"""SELECT key, CAST(state - 'history' AS text), sequence, CAST({_SLOTS} AS text), clock_timestamp(),
+       CAST({_SAID} AS text) FROM deployment
        WHERE open ORDER BY key"""
 """Reads every deployment that somebody wants, alike but for what happened to it."""
 

@@ -1,33 +1,74 @@
 """Defines how HTTP shows and takes deployments, documented for /docs."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from schemas.base import Frozen, Storable, Strict, Whole
 from schemas.deployments import (
     BAKE_SECONDS,
+    CANARY,
     DEADLINE_SECONDS,
     EMPTY_RATE,
     ERROR_RATE,
+    JUDGE_SECONDS,
+    LEAST_PAIRS,
     LEAST_REQUESTS,
+    MOST_PAIRS,
+    SHARE,
     SLOWER_BY,
     STEP_SECONDS,
     STEPS,
+    WIN_RATE,
     DeploymentRequested,
+    PairsJudged,
     Rollout,
 )
+from schemas.recipes.feedback import ADD_RULES, NO_RULE, FeedbackSettings, lacks_rules
 from services.registry.deploying.conditions import Condition, Conditions, SlotView
+from services.registry.domain.deployments.judged import JudgementState, pairs_judged
 from services.registry.domain.deployments.state import DeploymentState, Told, Trouble
 from services.registry.queries import MODEL_ID
 
 _DAY = 86_400
 _Share = Annotated[float, Field(ge=0, le=1, strict=True, allow_inf_nan=False)]
 _SLOTS = TypeAdapter(tuple[SlotView, ...])
+_SAID = TypeAdapter(tuple[JudgementState, ...])
 
 By = Annotated[Storable, Field(min_length=1, max_length=256, description="Who asks for it.")]
 Why = Annotated[Storable, Field(max_length=2000, description="Why.")]
+
+
+class ShadowAsked(Strict):
+    """How answers of a canary are compared with those of the version before. Texts of callers are stored for it, for a while."""
+
+    share: Annotated[float, Field(gt=0, le=1, strict=True, allow_inf_nan=False)] = Field(
+        default=SHARE, description="The share of the requests answered by the version before that the canary gets, too."
+    )
+    most_pairs: Whole = Field(
+        default=MOST_PAIRS, ge=1, le=1000, description="The most pairs of answers that are stored in a step."
+    )
+    least_pairs: Whole = Field(
+        default=LEAST_PAIRS,
+        ge=1,
+        le=1000,
+        description="The fewest decided pairs by which it is judged; about so many are sent to the judge at a time.",
+    )
+    win_rate: _Share = Field(
+        default=WIN_RATE,
+        description="The least share of the decided pairs in which the canary's answer has to be the better one.",
+    )
+    judge_seconds: Annotated[float, Field(ge=1, le=3600, strict=True, allow_inf_nan=False)] = Field(
+        default=JUDGE_SECONDS, description="For how long a judge may take for them."
+    )
+    feedback: FeedbackSettings = Field(default=FeedbackSettings(), description="The judge and its rubric, as in a job.")
+
+    @model_validator(mode="after")
+    def _a_judge_can_judge(self) -> Self:
+        if lacks_rules(self.feedback.judge, self.feedback.rubric):
+            raise ValueError(f"{NO_RULE}; {ADD_RULES}")
+        return self
 
 
 class RolloutAsked(Strict):
@@ -68,6 +109,18 @@ class RolloutAsked(Strict):
         default=SLOWER_BY,
         description="canary: by which factor the 95th percentile of the latency may exceed that of the version before.",
     )
+
+    shadow: ShadowAsked | None = Field(
+        default=None,
+        description="canary: have a judge compare its answers with those of the version before, on the same requests; null: no text of "
+        "a caller is stored.",
+    )
+
+    @model_validator(mode="after")
+    def _both_versions_answer(self) -> Self:
+        if self.shadow is not None and (self.strategy != CANARY or min(self.steps, default=100) >= 100):
+            raise ValueError("`shadow` needs the strategy canary, and a step that leaves callers to the version before")
+        return self
 
     @property
     def rollout(self) -> Rollout:
@@ -144,6 +197,9 @@ class DeploymentView(Frozen):
     percent: float | None = Field(description="The share of the callers that a canary has; null: none is under way.")
     warm: ServedView | None = Field(description="What answered before and can be returned to at once.")
     given_up: Trouble | None = Field(description="Why the latest wish was given up; null if it was not.")
+    judged: PairsJudged | None = Field(
+        description="What a judge said so far about the answers of what is rolled out; null: nothing."
+    )
     conditions: tuple[Condition, ...]
     slots: tuple[SlotView, ...] = Field(description="What was observed of its slots.")
     retired_at: datetime | None
@@ -153,7 +209,7 @@ class DeploymentView(Frozen):
     @classmethod
     def of(cls, row: Any) -> "DeploymentView":
         """Return the view of a row of `statements.SHOWN`."""
-        name, text, sequence, observed, now = row
+        name, text, sequence, observed, now, said = row
         state, slots = DeploymentState.stored(text), _SLOTS.validate_json(observed)
         wish, now = state.wish, now.astimezone(UTC)
         assert wish is not None
@@ -170,6 +226,7 @@ class DeploymentView(Frozen):
             percent=state.percent,
             warm=ServedView.of(state.returns_to(now)),
             given_up=state.given_up,
+            judged=pairs_judged(_SAID.validate_json(said)),
             conditions=Conditions(state=state, slots={slot.slot: slot for slot in slots}, now=now).all(),
             slots=slots,
             retired_at=state.retired_at,

@@ -16,9 +16,10 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
 )
 from schemas.envelope import Event
-from schemas.jobs import StepCompleted
+from schemas.jobs import JobRejected, StepCompleted
 from schemas.models import (
     AliasMoved,
     AliasPolicySet,
@@ -48,6 +49,13 @@ from services.registry.domain.datasets import (
     stored_by,
 )
 from services.registry.domain.deployments.deciding import overdue
+from services.registry.domain.deployments.judged import (
+    Judgements,
+    JudgementState,
+    after_telling,
+    judgement_ref,
+    told_judgement,
+)
 from services.registry.domain.deployments.state import Deployments, DeploymentState, deployment_ref
 from services.registry.domain.erasing import Erasures, ErasureState, after_data_event, after_mark, erasure_ref
 from services.registry.domain.job_ends import FACTS, JobEnds, JobEndState, after_end, end_ref
@@ -87,6 +95,7 @@ OWN = (
     DeploymentDegraded,
     DeploymentRolledBack,
     DeploymentRetired,
+    DeploymentShadowed,
     VersionStateChanged,
     VersionFilesRemoved,
     ErasedRowsLearnt,
@@ -116,17 +125,20 @@ class RegistryDomain(ExecutorDomain):
             DataUses(),
             JobEnds(),
             Erasures(),
+            Judgements(),
         )
         self.aggregates = {**self.aggregates, **{aggregate.name: aggregate for aggregate in own}}
-        self.handles |= {event.type_name() for event in (*OWN, *FACTS, *ABOUT_DATA)}
+        self.handles |= {event.type_name() for event in (*OWN, *FACTS, JobRejected, *ABOUT_DATA)}
 
     def touches(self, event: Event) -> tuple[Ref, ...]:
         """Return a model, and the version, move, check or requests that the event is about; or a deployment; or the data set that a step
         stored. Of other events about models, deployments and data sets only the registry's own count."""
+        judgement = told_judgement(event.data)
         if isinstance(event.data, StepCompleted):
-            return (*super().touches(event), *_about_data(event.data))
-        if end := end_ref(event):
-            return (end,)
+            judged = (judgement,) if judgement else ()
+            return (*super().touches(event), *_about_data(event.data), *judged)
+        if ends := tuple(ref for ref in (end_ref(event), judgement) if ref):
+            return ends
         if not isinstance(event.data, (*OWN, *ABOUT_DATA)):
             return super().touches(event)
         if event.source != self.source:
@@ -144,6 +156,8 @@ class RegistryDomain(ExecutorDomain):
                 return (model_ref(moved.model), move_ref(moved.move or event.id), *requests_of(moved))
             case GatesChecked(model=model, check=check):
                 return (model_ref(model), check_ref(check))
+            case DeploymentShadowed() as asked:
+                return (deployment_ref(asked.deployment), judgement_ref(asked.judgement))
             case DeploymentChanged(deployment=name):
                 return (deployment_ref(name),)
         return (model_ref(event.data.model), *requests_of(event.data))
@@ -164,6 +178,8 @@ class RegistryDomain(ExecutorDomain):
             return after_use(state, event, event.data) if isinstance(event.data, StepCompleted) else state
         if isinstance(state, JobEndState):
             return after_end(state, event)
+        if isinstance(state, JudgementState):
+            return after_telling(state, event)
         match state, event.data:
             case RegistrationState(), ModelRegistered() as made:
                 changed: dict[str, Any] = {"registered": made, "registered_at": event.time}

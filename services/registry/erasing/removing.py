@@ -16,10 +16,11 @@ from schemas.artifacts import ArtifactRef
 from schemas.datasets import RowsErased, RowsRemoved
 from services.chassis.executor.folders import cache_of
 from services.chassis.kernel.aggregate import Ref
-from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.exclusive import Exclusive
+from services.chassis.postgres.turns import in_turn
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
-from services.chassis.process.transient import Backoff, described, is_transient, wait_or_stop
+from services.chassis.process.transient import described, is_transient
 from services.chassis.serving.reads import Reads
 from services.chassis.serving.runtime import Runtime
 from services.chassis.storage.artifacts.store import ArtifactStore
@@ -34,8 +35,6 @@ from services.registry.ledger.reading import StoredLedgers
 
 _log = get_logger(__name__)
 _LOCK = 7_253_013
-_POLL_SECONDS = 0.5
-_STANDBY_SECONDS = 5.0
 _AGAIN_SECONDS = 30.0
 """A data set of which the bytes could not be removed is tried again after this time, so that it delays no other."""
 _MOST = 100
@@ -79,20 +78,8 @@ class RowRemover:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Remove until `stop`."""
-        backoff, failures = Backoff(), FailureLog(_log)
-        while not stop.is_set():
-            try:
-                async with exclusive(self.runtime.engine) as session:
-                    while not stop.is_set() and not await session.take(_LOCK):
-                        await wait_or_stop(stop, _STANDBY_SECONDS)
-                    while not stop.is_set():
-                        await self.once(session)
-                        backoff.reset()
-                        failures.recovered()
-                        await wait_or_stop(stop, _POLL_SECONDS)
-            except Exception as error:
-                failures.failed("erased rows could not be removed", error)
-                await wait_or_stop(stop, backoff.next())
+        failures = FailureLog(_log)
+        await in_turn(self.runtime.engine, _LOCK, self.once, stop, failures, "erased rows could not be removed")
 
     async def once(self, session: Exclusive) -> None:
         """Remove what is erased, then look at what was stored and registered. Raises the errors of the database."""

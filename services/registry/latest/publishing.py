@@ -11,17 +11,15 @@ from typing import Any
 
 from schemas.latest import Deployed, ModelChanged
 from services.chassis.kafka.publisher import outside_event
-from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.exclusive import Exclusive
+from services.chassis.postgres.turns import in_turn
 from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
-from services.chassis.process.transient import Backoff, wait_or_stop
 from services.chassis.serving.runtime import Runtime
 from services.registry.latest import statements
 
 _log = get_logger(__name__)
 _LOCK = 7_253_012
-_POLL_SECONDS = 1.0
-_STANDBY_SECONDS = 5.0
 _MOST = 100
 """The most models that are looked at in one statement."""
 
@@ -34,23 +32,12 @@ class LatestPublisher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`."""
-        backoff, failures = Backoff(), FailureLog(_log)
-        while not stop.is_set():
-            try:
-                async with exclusive(self.runtime.engine) as session:
-                    while not stop.is_set() and not await session.take(_LOCK):
-                        await wait_or_stop(stop, _STANDBY_SECONDS)
-                    while not stop.is_set():
-                        more = await self.once(session) == _MOST
-                        backoff.reset()
-                        failures.recovered()
-                        await wait_or_stop(stop, 0.0 if more else _POLL_SECONDS)
-            except Exception as error:
-                failures.failed("the latest states of models could not be published", error)
-                await wait_or_stop(stop, backoff.next())
+        failure = "the latest states of models could not be published"
+        await in_turn(self.runtime.engine, _LOCK, self.once, stop, FailureLog(_log), failure)
 
-    async def once(self, session: Exclusive) -> int:
-        """Publish the models that have changed, at most a hundred, and return how many. Raises the errors of database and broker."""
+    async def once(self, session: Exclusive) -> bool:
+        """Publish the models that have changed, at most a hundred; return whether there may be more. Raises the errors of database and
+        broker."""
         rows: list[Any] = list(await session.execute(statements.CHANGED, {"most": _MOST}))
         for model, sequence, version, aliases, job_id, deployed, deployments in rows:
             state = ModelChanged(
@@ -61,4 +48,4 @@ class LatestPublisher:
             await self.runtime.publisher.publish(event)
             note = {"model": model, "sequence": sequence, "deployments": deployed}
             await session.execute(statements.PUBLISHED, note)
-        return len(rows)
+        return len(rows) == _MOST

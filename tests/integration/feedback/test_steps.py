@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from schemas.artifacts import ArtifactRef
 from schemas.jobs import FeedbackRecorded, StepResult
-from schemas.lines import Candidates, Prediction
+from schemas.lines import AnswerPair, Candidates, Message, Prediction
 from schemas.reasons import Reason
 from services.chassis.executor.child import Context, Stopping, UserFault
+from services.chassis.storage.artifacts.pairs import pairs_store
+from services.feedback.steps.compare import compare
 from services.feedback.steps.label import label
 from services.feedback.steps.score import score
 from tests.feedback import Step, reply, row
@@ -96,6 +99,41 @@ def test_the_same_candidates_give_the_same_artifact(step: Step) -> None:
     one, _ = labelled(step.context("label", candidates(), BY_RULES))
     other, _ = labelled(step.context("label", candidates(), BY_RULES, lease="lease-2"))
     assert one.outputs == other.outputs
+
+
+def put_pairs(step: Step, *answers: tuple[str, str], own: bool = True) -> ArtifactRef:
+    """Store pairs of answers where the registry puts them, or among other artifacts."""
+    folder = step.home / "pairs"
+    folder.mkdir()
+    asked = (Message(role="user", content="Where is my kettle?"),)
+    lines = [
+        AnswerPair(id=str(n), messages=asked, first=one, second=two, first_version="r@1.0.0", second_version="r@2.0.0")
+        for n, (one, two) in enumerate(answers)
+    ]
+    (folder / AnswerPair.FILE).write_text("".join(line.model_dump_json() + "\n" for line in lines))
+    return (pairs_store(step.store.uri) if own else step.store).put(folder)
+
+
+WISHES: dict[str, Any] = {"judge": {"kind": "rules"}, "rubric": {"rules": RULES[:1]}}
+
+
+def test_answers_of_two_models_are_compared_and_the_result_has_counts_and_no_text(step: Step) -> None:
+    pairs = put_pairs(step, ("No.", "Sorry."), ("thank you", "No."), ("No.", "Maybe."), ("No.", "No."))
+    result = compare(step.comparing(pairs, WISHES))
+    assert result.metrics == {
+        "pairs": 4.0, "first_better": 1.0, "second_better": 1.0, "ties": 2.0, "unjudged": 0.0, "position_consistency": None,
+    }  # fmt: skip
+    assert result.facts["judge"] == "rules"
+    assert len(result.facts["rubric_sha256"]) == 64
+    lines = step.lines(result.outputs["comparisons"], "comparisons.jsonl")
+    assert [line["verdict"] for line in lines] == ["second", "first", "tie", "tie"]
+    stored = step.store.fetch(result.outputs["comparisons"], step.home / "cache")
+    assert not any("Sorry." in file.read_text() for file in stored.iterdir())
+
+
+def test_answers_that_lie_elsewhere_are_not_read_whoever_names_them(step: Step) -> None:
+    reason = fault_of(compare, step.comparing(put_pairs(step, ("No.", "Sorry."), own=False), WISHES))
+    assert reason.field == "comparison.pairs.uri"
 
 
 def test_no_pair_at_all_is_a_fault_of_the_request_that_says_what_to_change(step: Step) -> None:

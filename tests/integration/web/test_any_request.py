@@ -24,6 +24,7 @@ JUDGED = r"^/api/v1/judgements$"
 """The route that starts a process for each judge: it gets few requests, and its judges may reach no model and no host."""
 UNSAID = (
     r"^POST /api/v1/training/start$",  # whether steps fit together, and files and models are named that may be read
+    r"^POST /api/v1/deployments$",  # whether a canary is shadowed, and what its judge needs
     r"^POST /api/v1/judgements$",  # whether a judge can be had: its model and host, and the rules that it needs
     r"^POST /api/v1/projections/[a-z]+/rebuild$",  # which tables a projection has
     r"^GET /api/v1/training\?.*cursor=", r"^GET /api/v1/models\?.*cursor=",

@@ -33,6 +33,7 @@ from services.chassis.kernel.deadletters.models import Fault
 from services.chassis.kernel.transaction.writing import EventTooLarge, fill_outbox
 from services.registry.deploying.commands import OPEN_AT_MOST
 from services.registry.domain.aliases import ALIASES_AT_MOST
+from services.registry.domain.deployments.judged import PAIRS_TOLD
 from services.registry.domain.describing import TAGS_AT_MOST
 from services.registry.policy_views import GATES_AT_MOST, ROWS_AT_MOST
 from tests.log import HeldRecord
@@ -76,8 +77,17 @@ REQUEST = {**MOVED, "version": NAME, "request": f"{NAME}/{NAME}", "registered_by
 
 
 DEPLOYED = {"deployment": NAME, "model": NAME, "generation": 10**9, "version": NAME}
+JUDGED = {
+    "wins": 2**62, "losses": 2**62, "ties": 2**62, "unjudged": 2**62, "low": 1 / 3, "high": 1 / 3, "judge": WORST * 666,
+    "judge_model_sha256": NAME, "rubric_sha256": "a" * 64, "pairs": ("a" * 64,) * PAIRS_TOLD,
+}  # fmt: skip
 CHECK = {"name": NAME, "verdict": "inconclusive", "value": 1 / 3, "limit": 1 / 3, "requests": 2**62}
-ANALYSIS = {"percent": 1 / 3, "seconds": 1 / 3, "verdict": "inconclusive", "checks": (CHECK,) * 10}
+ANALYSIS = {
+    "percent": 1 / 3,
+    "seconds": 1 / 3,
+    "verdict": "inconclusive",
+    "checks": (*(CHECK,) * 10, {**CHECK, "judged": JUDGED}),
+}
 SAID_WHY = {"by": WORST * 85, "reason": WORST * 666}
 
 
@@ -135,6 +145,7 @@ LARGEST: dict[str, dict[str, Any]] = {
     },
     "DeploymentRequested": {**DEPLOYED, **SAID_WHY, "artifact": ARTIFACT, "kind": NAME, "base_model": WORST * 666, "alias": NAME},
     "DeploymentAdvanced": {**DEPLOYED, **SAID_WHY, "percent": 1 / 3, "analysis": ANALYSIS},
+    "DeploymentShadowed": {**DEPLOYED, "judgement": NAME, "pairs": ARTIFACT, "count": 2**62, "active_version": NAME},
     "DeploymentReady": {**DEPLOYED, "previous": NAME, "analysis": ANALYSIS},
     "DeploymentDegraded": {**DEPLOYED, "reason": NAME, "message": WORST * 666},
     "DeploymentRolledBack": {**DEPLOYED, **SAID_WHY, "to_version": NAME, "reason": NAME, "message": WORST * 666, "analysis": ANALYSIS},

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from schemas.requests import PRESETS, JobRequest, PipelineStep
-from schemas.steps import INPUTS_OF, CompressSettings, PlannedStep, PrepareSettings, TrainSettings
+from schemas.steps import INPUTS_OF, CompareSettings, CompressSettings, PlannedStep, PrepareSettings, TrainSettings
 from services.orchestrator.domain.graph import ancestors
 from services.orchestrator.domain.planning import PlanFault, plan
 from tests.unit.orchestrator.scenario import a_request
@@ -210,6 +210,25 @@ def test_a_method_that_samples_may_continue_from_an_adapter() -> None:
 def test_a_method_that_samples_is_refused_without_a_reward() -> None:
     improve = a_step("improve", "train", algorithm="rloo", inputs={"dataset": "prepare.dataset"})
     assert "there is none" in refused(PREPARE, improve)["rloo.rewards"]
+
+
+PAIRS: dict[str, Any] = {"pairs": {"uri": "/artifacts/answer-pairs", "sha256": "a" * 64, "size": 1}}
+
+
+def test_answers_that_are_compared_are_named_by_the_request_and_a_registered_judge_is_found_first() -> None:
+    judge = {"judge": {"reward_model": "kind@1.0.0"}}
+    steps = planned(pipeline=[a_step("compare", "compare")], comparison=PAIRS, feedback=judge)
+    assert [step.name for step in steps] == ["resolve-judge", "compare"]
+    settings = steps[-1].settings
+    assert isinstance(settings, CompareSettings)
+    assert (settings.comparison.pairs.sha256, settings.feedback.judge.reward_model) == ("a" * 64, "kind@1.0.0")
+
+
+def test_a_comparison_without_answers_and_answers_without_a_comparison_are_refused() -> None:
+    assert "name the artifact" in refused(a_step("compare", "compare"))["comparison"]
+    assert "no step of the pipeline compares" in refused(PREPARE, comparison=PAIRS)["comparison"]
+    by_rules = refused(a_step("compare", "compare"), comparison=PAIRS, feedback={"judge": {"kind": "rules"}})
+    assert "feedback.rubric.rules" in by_rules
 
 
 def test_the_settings_of_a_step_are_those_of_its_purpose() -> None:

@@ -18,6 +18,7 @@ from services.registry.calling.forwarding import Forwarder
 from services.registry.calling.routes import calling_router
 from services.registry.calling.routing import Canary, Routing, RoutingTable, Server
 from services.registry.calling.traffic import Step
+from services.registry.shadowing.sending import Shadows
 from tests.model_servers import Behaviour, ModelServer
 
 
@@ -47,10 +48,10 @@ async def servers(*behaviours: Behaviour) -> AsyncIterator[list[Server]]:
         await asyncio.gather(*(one.stop() for one in running))
 
 
-def callers(routing: Routing) -> httpx2.AsyncClient:
+def callers(routing: Routing, shadows: Shadows | None = None) -> httpx2.AsyncClient:
     """Return a client of the address for callers."""
     app = FastAPI()
-    app.include_router(calling_router(Forwarder(routing)))
+    app.include_router(calling_router(Forwarder(routing, shadows=shadows)))
 
     async def refused(_request: object, error: Exception) -> Any:
         assert isinstance(error, Problem)

@@ -8,12 +8,21 @@ from typing import Any, cast
 
 import pytest
 
-from schemas.deployments import DeploymentDegraded, DeploymentReady, DeploymentRequested, DeploymentRolledBack, Rollout
+from schemas.deployments import (
+    Check,
+    DeploymentDegraded,
+    DeploymentReady,
+    DeploymentRequested,
+    DeploymentRolledBack,
+    PairsJudged,
+    Rollout,
+    Shadow,
+)
 from services.registry.deploying.conditions import UNKNOWN_AFTER, Conditions, SlotView
 from services.registry.deploying.driver import Observed, Target
 from services.registry.deploying.drivers import Drivers
 from services.registry.deploying.slots import GARBAGE, DriverFault, checked
-from services.registry.domain.deployments.analysis import BOUNDS, Measured, Traffic
+from services.registry.domain.deployments.analysis import BOUNDS, Measured, Traffic, interval
 from services.registry.domain.deployments.deciding import (
     GRACE_SECONDS,
     HOPELESS,
@@ -295,6 +304,66 @@ def test_one_failure_among_few_requests_waits_for_more_and_a_step_without_verdic
     blind = canary()
     blind.take(overdue(blind.state, blind.now + timedelta(seconds=71)))
     assert "no verdict at 10 %" in cast(DeploymentRolledBack, blind.told[-1]).message
+
+
+def shadowed_canary() -> Life:
+    """A canary of which a judge has to prefer the answers in 40 % of at least ten decided pairs."""
+    shadow = Shadow(least_pairs=10, win_rate=0.4)
+    life = deployed(ONE)
+    life.take(request(life.state, wish("2.0.0", rollout=CANARY.model_copy(update={"shadow": shadow}))))
+    step(life)
+    life.seconds += 10
+    return life
+
+
+def judged(wins: int, losses: int, ties: int = 0) -> PairsJudged:
+    low, high = interval(wins, wins + losses) if wins + losses else (None, None)
+    return PairsJudged(
+        wins=wins, losses=losses, ties=ties, unjudged=0, low=low, high=high, judge="told", judge_model_sha256=None,
+        rubric_sha256="a" * 64, pairs=("b" * 64,),
+    )  # fmt: skip
+
+
+def look(life: Life, said: PairsJudged | None) -> None:
+    looked = slots(life, serving(life.state.active), serving(life.state.target))
+    life.take(observed(life.state, looked, life.now, Measured(traffic(30), traffic(100), said)))
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [
+        (None, "inconclusive"),
+        (judged(0, 0, ties=50), "inconclusive"),
+        (judged(9, 0), "inconclusive"),
+        (judged(5, 5), "passed"),
+        (judged(3, 7), "inconclusive"),
+        (judged(1, 19), "failed"),
+        (judged(0, 6), "failed"),
+    ],
+)
+def test_what_a_judge_says_of_a_canary_joins_the_other_checks_and_what_it_does_not_say_decides_nothing(
+    said: PairsJudged | None, verdict: str
+) -> None:
+    life = shadowed_canary()
+    look(life, said)
+    assert life.state.percent == {"passed": 100, "failed": None, "inconclusive": 10}[verdict]
+    if verdict == "inconclusive":
+        life.seconds += 55
+        look(life, said)
+    told = life.told[-1]
+    if verdict != "passed":
+        assert isinstance(told, DeploymentRolledBack)
+        assert (told.reason, "judge_score" in told.message) == (f"Analysis{verdict.capitalize()}", True)
+    analysis = cast(DeploymentRolledBack, life.told[-1]).analysis
+    assert analysis is not None
+    (check,) = [one for one in analysis.checks if one.name == "judge_score"]
+    assert (check.verdict, check.limit, check.judged) == (verdict, 0.4, said)
+
+
+def test_an_analysis_of_an_earlier_release_is_read() -> None:
+    old = {"name": "error_rate", "verdict": "passed", "value": 0.0, "limit": 0.1, "requests": 9}
+    assert Check.model_validate(old).judged is None
+    assert Rollout.model_validate({"strategy": "canary"}).shadow is None
 
 
 def test_a_canary_that_stops_to_serve_is_given_up_and_one_beside_a_broken_version_serves_at_once() -> None:

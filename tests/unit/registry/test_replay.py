@@ -50,7 +50,9 @@ from services.registry.domain.deployments.deciding import (
     retire,
     retry,
     roll_back,
+    shadowed,
 )
+from services.registry.domain.deployments.judged import JudgementState, job_id_of, judgement_ref
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
 from services.registry.domain.describing import describe
 from services.registry.domain.erasing import erasure, erasure_ref, learnt_from_erased, removal
@@ -118,6 +120,7 @@ class World:
                 self.prepare,
                 self.deploy,
                 self.deploy,
+                self.chance.choice((self.shadow, self.judge)),
                 self.chance.choice((self.change_state, self.change_state, self.remove)),
                 self.erase,
             )
@@ -296,6 +299,33 @@ class World:
             if (decided := self.chance.choice(turns)()) is not None:
                 unit.apply(decided)
         self.outbox += unit.emitted
+
+    def shadow(self) -> None:
+        """Answers of a canary are given to a judge."""
+        name, job = self.chance.choice(DEPLOYMENTS), job_id_of("one", f"01980c5f-0000-7000-8000-{next(self.ids):012}")
+        unit = self.unit(deployment_ref(name), judgement_ref(job))
+        state = unit.states[deployment_ref(name)]
+        assert isinstance(state, DeploymentState)
+        pairs = ArtifactRef(uri="/p", sha256="e" * 64, size=1)
+        if state.target and (told := shadowed(state, state.target.generation, state.percent or 0.0, pairs, 5, job)):
+            unit.apply(told)
+            self.outbox += unit.emitted
+
+    def judge(self) -> None:
+        """The feedback service says what a judge found, maybe twice, or the orchestrator that the job failed."""
+        asked = [row.state for row in self.rows.values() if isinstance(row.state, JudgementState) and row.state.asked]
+        if asked:
+            state = self.chance.choice(asked)
+            assert state.asked is not None
+            job, late = state.asked.judgement, next(self.seconds) - self.chance.randrange(60)
+            counts = ("second_better", "first_better", "ties", "unjudged")
+            metrics: dict[str, float | None] = {name: float(self.chance.randrange(9)) for name in counts}
+            result = StepResult(metrics=metrics, facts={"judge": "told"})
+            completed = StepCompleted(job_id=job, step="compare", attempt=1, kind="compare", result=result)
+            failed = JobFailed(job_id=job, step=None, fault=StepFault(cause="hung", message="late"))
+            told = self.chance.choice((completed, completed, failed))
+            number = None if told is completed else next(self.seconds)
+            self.log[JOBS.name].append(an_event(told, "neuroweaver/feedback", seconds=late, sequence=number, subject=job))
 
     def change_state(self) -> None:
         """A person deprecates or archives a version, or makes it live again."""

@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 _A_RETRY_COMES = timedelta(hours=1)
 """A retry starts at most this long after the previous attempt ended; it resumes from that attempt's checkpoint."""
 
+_A_JUDGE_READS = timedelta(hours=2)
+"""A judge reads answers at most this long after they were stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetentionRule:
@@ -42,6 +45,9 @@ class RetentionSettings(BaseSettings):
     cache_days: float = Field(default=30, ge=0, description="Downloads, which can be repeated, after their last use.")
     cache_gb: float = Field(
         default=50, ge=0, description="All downloads, in gigabytes; those used in the last two days are kept."
+    )
+    answer_pairs_days: float = Field(
+        default=7, ge=0, description="Answers of callers that a judge was given (shadow traffic), for at least two hours."
     )
     discarded_days: float = Field(
         default=90,
@@ -85,6 +91,10 @@ class RetentionSettings(BaseSettings):
     @property
     def artifacts(self) -> RetentionRule:
         return RetentionRule(timedelta(days=self.artifacts_days))
+
+    @property
+    def answer_pairs(self) -> RetentionRule:
+        return RetentionRule(max(timedelta(days=self.answer_pairs_days), _A_JUDGE_READS))
 
     @property
     def stack_logs(self) -> RetentionRule:

@@ -1,8 +1,10 @@
-"""Judges a step of a canary by what its callers got: errors, empty answers and latency, against limits and the version before.
+"""Judges a step of a canary by what its callers got: errors, empty answers and latency, against limits and the version before; and by
+what a judge said of its answers.
 
 A share fails only if its 95 % Wilson interval (Wilson 1927) lies above the limit, and passes only if the share itself does not exceed it on
 enough requests; in between, more requests have to tell. The limit of a share is that of the wish, or the share of the version before if that is
-larger: a canary need not be better than what is broken.
+larger: a canary need not be better than what is broken. Of answers that were judged the share of the wins is looked at in the same way,
+from below.
 """
 
 from collections.abc import Iterable
@@ -10,7 +12,7 @@ from itertools import accumulate
 from math import sqrt
 from typing import NamedTuple
 
-from schemas.deployments import Analysis, Check, Rollout
+from schemas.deployments import Analysis, Check, PairsJudged, Rollout, Shadow
 from schemas.gates import FAILED, INCONCLUSIVE, PASSED
 from services.registry.domain.gates import joint
 
@@ -19,6 +21,7 @@ _FIRST, _FACTOR, _BUCKETS = 0.01, 1.25, 50
 BOUNDS = tuple(_FIRST * _FACTOR**number for number in range(_BUCKETS))
 """Upper bounds of the buckets of latencies in seconds, to about 560 s; the last bucket has all above."""
 _P95 = 0.95
+JUDGE_SCORE = "judge_score"
 _SLACK_SECONDS = 0.05
 """Differences of latency below this are none."""
 
@@ -54,6 +57,8 @@ class Measured(NamedTuple):
     """Of the version that is rolled out, in this step."""
     active: Traffic = Traffic()
     """Of the version before, since the rollout began."""
+    judged: PairsJudged | None = None
+    """What a judge said of answers of both to the same requests, since the rollout began; None: nothing yet."""
 
 
 def analysed(rollout: Rollout, percent: float, seconds: float, measured: Measured) -> Analysis:
@@ -67,12 +72,14 @@ def analysed(rollout: Rollout, percent: float, seconds: float, measured: Measure
 
 def described(analysis: Analysis) -> str:
     """Return in words what did not pass."""
-    said = [
-        f"{one.name} is {_text(one.value)} of {one.requests} requests, and may be {_text(one.limit)}"
-        for one in analysis.checks
-        if one.verdict != PASSED
-    ]
+    said = [_described(one) for one in analysis.checks if one.verdict != PASSED]
     return "; ".join(said) or "all checks passed"
+
+
+def _described(check: Check) -> str:
+    if check.name == JUDGE_SCORE:
+        return f"{check.name} is {_text(check.value)} of {check.requests} decided pairs, and must be {_text(check.limit)}"
+    return f"{check.name} is {_text(check.value)} of {check.requests} requests, and may be {_text(check.limit)}"
 
 
 def _text(value: float | None) -> str:
@@ -92,12 +99,26 @@ def _checks(rollout: Rollout, measured: Measured) -> Iterable[Check]:
         allowed = before * rollout.slower_by + _SLACK_SECONDS
         verdict = INCONCLUSIVE if now is None or answered < least else PASSED if now <= allowed else FAILED
         yield Check(name="p95_seconds", verdict=verdict, value=now, limit=allowed, requests=answered)
+    if rollout.shadow is not None:
+        yield judge_score(rollout.shadow, measured.judged)
+
+
+def judge_score(shadow: Shadow, judged: PairsJudged | None) -> Check:
+    """Judge the share of the wins; a judge that said nothing yet leaves it open."""
+    decided = judged.wins + judged.losses if judged else 0
+    share = judged.wins / decided if judged and decided else None
+    verdict = INCONCLUSIVE
+    if judged and judged.high is not None and judged.high < shadow.win_rate:
+        verdict = FAILED
+    elif share is not None and decided >= shadow.least_pairs and share >= shadow.win_rate:
+        verdict = PASSED
+    return Check(name=JUDGE_SCORE, verdict=verdict, value=share, limit=shadow.win_rate, requests=decided, judged=judged)
 
 
 def _rate(name: str, count: int, requests: int, limit: float, least: int) -> Check:
     share = count / requests if requests else None
     verdict = INCONCLUSIVE
-    if share is not None and share > limit and _low(count, requests) > limit:
+    if share is not None and share > limit and interval(count, requests)[0] > limit:
         verdict = FAILED
     elif share is not None and requests >= least and share <= limit:
         verdict = PASSED
@@ -108,9 +129,9 @@ def _share(count: int, requests: int, least: int) -> float:
     return count / requests if requests >= least and requests else 0.0
 
 
-def _low(count: int, requests: int) -> float:
-    """Return the lower bound of the Wilson interval of a share."""
-    share, square = count / requests, _Z * _Z
-    middle = share + square / (2 * requests)
-    spread = _Z * sqrt(share * (1 - share) / requests + square / (4 * requests * requests))
-    return (middle - spread) / (1 + square / requests)
+def interval(count: int, of: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share."""
+    share, square = count / of, _Z * _Z
+    middle = share + square / (2 * of)
+    spread = _Z * sqrt(share * (1 - share) / of + square / (4 * of * of))
+    return (middle - spread) / (1 + square / of), (middle + spread) / (1 + square / of)

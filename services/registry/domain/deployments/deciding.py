@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from schemas.artifacts import ArtifactRef
 from schemas.deployments import (
     Analysis,
     DeploymentAdvanced,
@@ -12,6 +13,7 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
 )
 from schemas.gates import FAILED, PASSED
 from schemas.reasons import Reason, shown
@@ -122,6 +124,20 @@ def retire(state: DeploymentState, by: str, reason: str) -> Decision:
     last = _open(state)
     told = DeploymentRetired(**_about(last), by=by, reason=reason)
     return decision_on(told, last.deployment)
+
+
+def shadowed(
+    state: DeploymentState, rollout: int, percent: float, pairs: ArtifactRef, count: int, job_id: str
+) -> Decision | None:
+    """Decide that pairs of answers of a step are judged; None if that rollout has ended meanwhile."""
+    target, active = state.target, state.active
+    if target is None or active is None or state.percent is None or target.generation != rollout:
+        return None
+    told = DeploymentShadowed(
+        **_about(target), judgement=job_id, pairs=pairs, count=count, percent=percent, active_generation=active.generation,
+        active_version=active.version,
+    )  # fmt: skip
+    return decision_on(told, target.deployment)
 
 
 def overdue(state: DeploymentState, now: datetime) -> Decision | None:

@@ -20,6 +20,7 @@ from schemas.deployments import (
     DeploymentRequested,
     DeploymentRetired,
     DeploymentRolledBack,
+    DeploymentShadowed,
 )
 from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State
 
@@ -93,7 +94,9 @@ class DeploymentState(State):
         return tuple(wish for wish in (self.active, self.target, self.returns_to(now)) if wish is not None)
 
     def after(self, event: DeploymentChanged, at: datetime) -> Mapping[str, Any]:
-        """Return the fields after an event."""
+        """Return the fields after an event. Answers that are judged change nothing: what a judge says is a row of its own."""
+        if isinstance(event, DeploymentShadowed):
+            return {}
         told = Told(
             event=event.type_name(), generation=event.generation, version=event.version, at=at, by=getattr(event, "by", None),
             reason=getattr(event, "message", "") or getattr(event, "reason", ""),
