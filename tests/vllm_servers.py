@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,16 @@ class VllmProcess:
             self._process.communicate()
             self._process = None
 
+    def forget(self) -> None:
+        """Behave as at first, with no adapters, and forget what was asked."""
+        self.behave(**asdict(How()))
+        for name in self.adapters():
+            self.unload(name)
+        (self.folder / "asked.jsonl").unlink(missing_ok=True)
+
     def behave(self, **how: Any) -> None:
         """Behave otherwise from the next request on."""
-        self.how = How(**{**self.how.__dict__, **how})
+        self.how = How(**{**asdict(self.how), **how})
         self.how.write(self.folder)
 
     @property

@@ -9,7 +9,7 @@ what was asked. It prints its port.
 import json
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ class How:
     load_error: str = ""
     """What the engine says when it is to load an adapter."""
     load_status: int = 500
+    dies: bool = False
+    """Whether the engine dies when it is to load an adapter."""
     mount: str = ""
     """The folder where a path that it is given lies on this machine; it sees `/mnt` there."""
     says: str = "Hello."
@@ -93,6 +95,8 @@ class Handler(BaseHTTPRequestHandler):
         if name in self.adapters:
             said = f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set 'load_inplace' to True."
             return error(said, "InvalidUserInput", 400)
+        if how.dies:
+            replace(how, healthy=False).write(self.folder)
         if how.load_error:
             return error(how.load_error, "InternalServerError", how.load_status)
         here = Path(path.replace("/mnt", how.mount, 1) if how.mount else path)

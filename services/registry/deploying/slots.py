@@ -19,7 +19,7 @@ Place = tuple[str, str]
 """Deployment and slot."""
 _STATES = frozenset(get_args(ServingState))
 _WORD = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
-_NAME_BYTES, _MESSAGE_BYTES, _HEADERS_AT_MOST = 300, 2000, 10
+_NAME_BYTES, _MESSAGE_BYTES, _HEADERS_AT_MOST = 400, 2000, 10
 GARBAGE = "DriverFault"
 """The reason of a slot of which the driver said what no driver says."""
 

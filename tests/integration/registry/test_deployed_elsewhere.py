@@ -4,17 +4,18 @@ Server and cluster are stand-ins (`tests.vllm_stand_in`, `tests.kubernetes_stand
 """
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
+from services.registry.calling import forwarding
 from services.registry.deploying.drivers import Drivers
 from services.registry.deploying.kserve.backend import kserve_driver
 from services.registry.deploying.remote.driver import Pace
 from services.registry.deploying.remote.patience import Patience
 from services.registry.deploying.settings import KserveSettings, ServingSettings
 from services.registry.deploying.vllm.backend import vllm_driver
+from services.registry.domain.deployments import deciding
 from tests.command import run
 from tests.deploying import call_is_answered, calling, deploy, question, registered, serves, shown, told
 from tests.kubernetes_stand_in import Cluster
@@ -72,8 +73,10 @@ async def registry(
 
 
 async def test_a_canary_on_vllm_gets_to_all_callers_and_back_and_a_server_that_restarts_fails_no_request(
-    registry: Registry, vllm: VllmProcess, tmp_path: Path
+    registry: Registry, vllm: VllmProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(forwarding, "PATIENCE_SECONDS", 120.0)  # however long the server takes to start on a busy machine
+    monkeypatch.setattr(deciding, "GRACE_SECONDS", 120.0)
     await registered(registry, "job-1", "job-2")
     name, model = registry.job("support"), registry.name("router")
     assert (await deploy(registry, "1.0.0"))["driver"] == "vllm"
@@ -91,7 +94,8 @@ async def test_a_canary_on_vllm_gets_to_all_callers_and_back_and_a_server_that_r
         assert back.status_code == 200
         await until(lambda: callers.last == "1.0.0")
     assert callers.failed == []
-    assert told(registry)[:5] == ["Requested 1.0.0", "Ready 1.0.0", "Requested 2.0.0", "Advanced 2.0.0", "Advanced 2.0.0"]
+    begins = ["Requested 1.0.0", "Ready 1.0.0", "Requested 2.0.0", "Advanced 2.0.0", "Advanced 2.0.0"]
+    await until(lambda: told(registry)[:5] == begins, what=lambda: told(registry))
 
     secret = {"authorization": "Bearer of-a-caller", "x-caller": "ana"}
     answer = await registry.callers.post("/chat/completions", json=question(name), headers=secret)

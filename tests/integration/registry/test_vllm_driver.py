@@ -4,7 +4,7 @@ The servers are stand-ins that speak vLLM's API (`tests.vllm_stand_in`).
 """
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from tests.allowed import IN_TESTS
 from tests.toy import until
 from tests.trainer import put_lines
 from tests.vllm_servers import VllmProcess
+from tests.vllm_stand_in import How
 
 QUICK = Patience(between=0.02, look=10, misses=2)
 Start = Callable[..., RemoteDriver]
@@ -49,11 +50,18 @@ def name_of(target: Target) -> str:
     return f"nw/{target.served}:{target.artifact.sha256[:16]}"
 
 
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmProcess]:
+    started = VllmProcess(tmp_path_factory.mktemp("vllm")).start()
+    yield started
+    started.kill()
+
+
 @pytest.fixture
-def vllm(tmp_path: Path) -> Iterator[VllmProcess]:
-    process = VllmProcess(tmp_path / "vllm").start()
-    yield process
-    process.kill()
+def vllm(process: VllmProcess) -> VllmProcess:
+    """The server as it begins, without adapters."""
+    process.forget()
+    return process
 
 
 @pytest.fixture
@@ -112,13 +120,14 @@ async def test_an_adapter_is_loaded_under_a_name_with_its_digest_once_for_all_sl
         ({"load_error": "No free lora slots", "load_status": 400}, {}, "ServerFull", "--max-loras"),
         ({"load_error": "'q_proj' is no module of it"}, {}, "Unloadable", "'q_proj' is no module"),
         ({"load_error": "later", "load_status": 503}, {}, "NotAnswering", "too busy"),
-        ({"mount": "/nowhere"}, {"paths": {"/": "/mnt"}}, "ArtifactMissing", "set `paths`"),
+        ({"mount": "/nowhere"}, {"paths": {"/": "/mnt"}}, "FilesUnavailable", "set `paths`"),
         ({"key": "right"}, {}, "KeyRefused", "api_key_variable"),
         ({"key": "right"}, {"api_key_variable": "NO_KEY"}, "KeyRefused", "NO_KEY of the registry, which is empty"),
         ({"key": "right"}, {"api_key_variable": "WRONG_KEY"}, "KeyRefused", "--api-key"),
-        ({"base": "other"}, {}, "WrongBase", "serves other, and not base"),
+        ({"base": "other"}, {}, "NoServer", "serves other, and not base"),
         ({}, {"base_model": "other"}, "NoServer", "the configured vLLM servers serve other"),
         ({}, {"base_model_sha256": "c" * 64}, "WrongBase", "correct base_model_sha256"),
+        ({"load_error": "EngineCore encountered an issue", "dies": True}, {}, "NotAnswering", "not healthy"),
         ({"garbage": True}, {}, "NotAnswering", "is not OpenAI's API"),
         ({"healthy": False}, {}, "NotAnswering", "not healthy"),
         ({"chat_status": 500}, {}, "NotAnswering", "the engine is dead"),
@@ -138,7 +147,7 @@ async def test_what_keeps_a_server_from_serving_is_said_with_a_remedy_and_a_serv
     assert "wrong-secret" not in slot.message
     assert slot.address is None
     if how and not server:
-        vllm.behave(**vllm.how.__class__().__dict__)
+        vllm.behave(**asdict(How()))
 
         async def mended() -> bool:
             await driver.ensure(target)
@@ -225,7 +234,7 @@ async def test_a_whole_model_is_ready_only_where_a_server_serves_exactly_its_fol
     driver = start(vllm.server())
     await driver.ensure(target)
     assert f"vllm serve {artifact.uri}" in (await seen(driver, "failed", "NotServed")).message
-    vllm.behave(base="whole", root=artifact.uri)
+    vllm.behave(base="whole", root=f"{artifact.uri}/")
     await driver.ensure(target)
     assert (await seen(driver, "ready", "Ready")).called == "whole"
     assert vllm.asked("/v1/load_lora_adapter") == []

@@ -126,20 +126,24 @@ class VllmBackend:
                     raise
                 continue
             misses = 0
-            if card is None or card.root != place.path:
+            if card is None or not card.reads(place.path):
                 return
 
 
 async def _load(place: _Place) -> None:
     """Load an adapter unless the server has it. One of its name from elsewhere is unloaded first."""
     known = place.cards.get(place.name)
-    if known is not None and known.root == place.path:
+    if known is not None and known.reads(place.path):
         return
     if known is not None:
         await place.client.unload(place.name)
-    await place.client.load(place.name, place.path)
+    try:
+        await place.client.load(place.name, place.path)
+    except Refused:
+        await place.client.cards()  # an engine that has just died says so here, and is no fault of the adapter
+        raise
     loaded = (await place.client.cards()).get(place.name)
-    if loaded is None or loaded.root != place.path:
+    if loaded is None or not loaded.reads(place.path):
         what = f"the vLLM server {place.client.server.url} says that it loaded {place.name}, but does not list it"
         raise Away(AWAY, f"{what}; look into its log")
 
@@ -180,7 +184,7 @@ def _unsuited(server: VllmServer, cards: Mapping[str, Card], name: str) -> Refus
         served = ", ".join(sorted(card.id for card in cards.values() if card.parent is None)) or "nothing"
         what = f"the vLLM server {server.url} serves {served}, and not {server.base_name}"
         return Refused(
-            "WrongBase", f"{what}; start it with that base model, or correct base_model and serves in the settings"
+            "NoServer", f"{what}; start it with that base model, or correct base_model and serves in the settings"
         )
     loaded = [card for card in cards.values() if card.parent is not None]
     if name not in cards and server.adapters is not None and len(loaded) >= server.adapters:
@@ -192,7 +196,7 @@ def _unsuited(server: VllmServer, cards: Mapping[str, Card], name: str) -> Refus
 def _whole(client: VllmClient, cards: Mapping[str, Card], target: Target, path: str) -> _Place | Refused:
     """Return the name under which a server serves a whole model: it has to read exactly the version's folder."""
     for card in cards.values():
-        if card.parent is None and card.root == path:
+        if card.parent is None and card.reads(path):
             return _Place(client, cards, card.id, path)
     served = ", ".join(sorted(card.root or card.id for card in cards.values() if card.parent is None)) or "nothing"
     what = f"{target.served} is a whole model, and the vLLM server {client.server.url} serves {served}"

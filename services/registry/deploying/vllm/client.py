@@ -5,6 +5,7 @@ An error has its words in `error.message`; in older versions they stood at the t
 """
 
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 
 from pydantic import BaseModel
 
@@ -24,6 +25,10 @@ class Card(BaseModel):
     """Where the server read it from."""
     parent: str | None = None
     """Of an adapter its base model."""
+
+    def reads(self, path: str) -> bool:
+        """Whether the server read it from a folder."""
+        return self.root is not None and PurePosixPath(self.root) == PurePosixPath(path)
 
 
 class _Cards(BaseModel):

@@ -31,7 +31,7 @@ def load_refused(server: VllmServer, reply: Reply, path: str) -> Refused | Away:
     if reply.status == 404 and kind == "NotFoundError":
         what = f"{where} finds no adapter at {path}"
         return Refused(
-            "ArtifactMissing", f"{what}; mount the artifact store there, and set `paths` to where the server sees it"
+            "FilesUnavailable", f"{what}; mount the artifact store there, and set `paths` to where the server sees it"
         )
     if reply.status in _NO_ROUTE or "not enabled" in said.lower():
         what = f"{where} loads no adapters while it runs (status {reply.status})"
