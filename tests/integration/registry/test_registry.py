@@ -213,6 +213,26 @@ async def test_an_alias_moves_by_compare_and_set(registry: Registry) -> None:
     assert [item["id"] for item in named] == [f"{registry.name('router')}@1.0.0"]
 
 
+async def test_of_promotions_that_race_one_moves_the_alias_and_the_others_are_told_so(registry: Registry) -> None:
+    for job in ("job-1", "job-2"):
+        step = registry.step(job, "router", registry.adapter(job))
+        await registry.ask(step)
+        await registry.result(step)
+    model = f"/models/{registry.name('router')}"
+    etag = (await registry.http.get(f"{model}/aliases")).headers["etag"]
+    said = await asyncio.gather(
+        *(
+            registry.http.put(f"{model}/aliases/production", json={"version": f"1.0.{n % 2}"}, headers={"If-Match": etag})
+            for n in range(6)
+        )
+    )
+    assert sorted(one.status_code for one in said) == [200, *[412] * 5]
+    (won,) = [one.json() for one in said if one.status_code == 200]
+    (move,) = (await registry.http.get(f"{model}/moves?alias=production")).json()["items"]
+    assert move["version"] == won["aliases"]["production"]
+    assert await registry.differences() == 0
+
+
 async def test_an_alias_goes_back_with_a_reason_is_removed_and_its_moves_are_a_list(registry: Registry) -> None:
     for number in (1, 2):
         step = registry.step(f"job-{number}", "router", registry.adapter(str(number)))
