@@ -1,11 +1,14 @@
 """A known failure ends in one sentence and an exit code that means something; only a fault of ours shows a traceback."""
 
 import socket
+from collections.abc import Iterator
 
 import asyncpg
 import httpx2
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings
+from pydantic_settings.exceptions import SettingsError
 
 from services.audit.manifest import Unusable
 from services.audit.parquet import NoPyarrow
@@ -63,7 +66,9 @@ _NO_ANSWER = (ConnectionError, TimeoutError, socket.gaierror)
 def explain(error: Exception) -> tuple[Exit, str] | None:
     """Return an exit code and a sentence for the user; None for an unforeseen error."""
     if isinstance(error, ValidationError) and error.title.endswith("Settings"):
-        return Exit.USAGE, "; ".join(_of_setting(item) for item in error.errors())
+        return Exit.USAGE, "; ".join(_of_setting(item, error.title) for item in error.errors())
+    if isinstance(error, SettingsError):
+        return Exit.USAGE, _of_json(str(error))
     if isinstance(error, RequestRefused):
         return error.exit, str(error)
     if isinstance(error, _OWN):
@@ -88,11 +93,30 @@ def explain(error: Exception) -> tuple[Exit, str] | None:
     return None
 
 
-def _of_setting(fault: ErrorDetails) -> str:
+def _of_setting(fault: ErrorDetails, settings: str) -> str:
     """Describe the fault of one setting, or of several together. A value that may contain a secret is not repeated."""
     message = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:
         return message
     name = str(fault["loc"][0])
     value = "" if name.endswith(_SECRETS) else f"={fault['input']}"
-    return f"NEUROWEAVER_{name.upper()}{value}: {message}"
+    prefix = next((_prefix(one) for one in _settings() if one.__name__ == settings), "NEUROWEAVER_")
+    part = "".join(f" {step}" for step in fault["loc"][1:])
+    return f"{prefix}{name.upper()}{part}{value}: {message}"
+
+
+def _of_json(said: str) -> str:
+    """Describe a setting that should be JSON and is not; its value is not repeated."""
+    name = said.partition('"')[2].partition('"')[0]
+    prefix = next((_prefix(one) for one in _settings() if name in one.model_fields), "NEUROWEAVER_")
+    return f"{prefix}{name.upper()}: it is not valid JSON; write lists as [...] and objects as {{...}}, with names in double quotes"
+
+
+def _settings(base: type[BaseSettings] = BaseSettings) -> Iterator[type[BaseSettings]]:
+    for found in base.__subclasses__():
+        yield found
+        yield from _settings(found)
+
+
+def _prefix(settings: type[BaseSettings]) -> str:
+    return str(settings.model_config.get("env_prefix") or "")

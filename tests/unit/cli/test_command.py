@@ -12,6 +12,7 @@ import httpx2
 import pytest
 from aiokafka.errors import KafkaConnectionError
 from pydantic import ValidationError
+from pydantic_settings.exceptions import SettingsError
 from sqlalchemy.exc import DBAPIError
 
 from services.cli.exits import Exit
@@ -20,6 +21,7 @@ from services.cli.listening import PortTaken, address_of, listen
 from services.cli.settings import CliSettings
 from services.devstack.process import ServerFailure
 from services.devstack.state import StackBusy
+from services.registry.deploying.settings import ServingSettings
 
 _HEAVY = ("torch", "transformers", "fastapi", "sqlalchemy", "aiokafka", "pydantic", "httpx2")
 
@@ -97,6 +99,24 @@ def test_a_taken_port_is_found_before_anything_starts() -> None:
 def test_an_address_for_all_interfaces_is_shown_as_this_machine_reaches_it() -> None:
     with listen("0.0.0.0", 0) as bound:
         assert address_of(bound).startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("oops", "NEUROWEAVER_SERVING_VLLM: it is not valid JSON"),
+        ('[{"url": "gpu-1", "base_model": "b"}]', "NEUROWEAVER_SERVING_VLLM 0 url=gpu-1: String should match"),
+    ],
+)
+def test_a_setting_of_a_group_is_named_in_full_and_one_that_is_no_json_says_so(
+    monkeypatch: pytest.MonkeyPatch, value: str, words: str
+) -> None:
+    monkeypatch.setenv("NEUROWEAVER_SERVING_VLLM", value)
+    with pytest.raises((ValidationError, SettingsError)) as caught:
+        ServingSettings()
+    explained = explain(caught.value)
+    assert explained is not None
+    assert (explained[0], explained[1].startswith(words)) == (Exit.USAGE, True), explained
 
 
 def test_known_failures_have_their_exit_code_and_unknown_ones_keep_their_traceback() -> None:
