@@ -81,6 +81,18 @@ async def test_jobs_are_listed_shown_and_cancelled(orchestrator: Orchestrator) -
     assert "another job_id" in resubmitted.err
 
 
+async def test_the_request_of_a_job_is_sent_again_under_a_new_id(orchestrator: Orchestrator) -> None:
+    first = orchestrator.prefix + "first"
+    await orchestrator.ask(orchestrator.request("first", register_version="1.0.0"))
+    await orchestrator.status("first", "running")
+    again = (await jobs(orchestrator, "again", first, "--base-model", "/models/other", "--json")).json
+    assert again["job_id"].startswith(f"{first}-again-")
+    shown = [(await orchestrator.http.get(f"training/{job_id}")).json()["request"] for job_id in (first, again["job_id"])]
+    differs = {name for name in shown[0] if shown[0][name] != shown[1][name]}
+    assert differs == {"job_id", "base_model", "register_version"}, "a number is given once"
+    assert (await jobs(orchestrator, "again", "nobody")).code == 4
+
+
 async def test_a_job_that_nobody_requested_ends_with_4(orchestrator: Orchestrator) -> None:
     for command in ("show", "watch"):
         ended = await jobs(orchestrator, command, "nobody/at all")

@@ -101,7 +101,7 @@ async def test_rows_are_gone_from_everything_that_is_stored_and_the_data_set_kee
     page = f'<p>ok</p><section aria-labelledby="samples">{data.secret}</section>'
     report = registry.model(report__html=page)
     evaluated = StepResult(outputs={"predictions": predictions, "report": report}, inputs={"dataset": data.artifact.sha256})
-    version = await data.version("saw", "router", more_results={"evaluate-it": evaluated})
+    version = await data.version("again", "router", more_results={"evaluate-it": evaluated})
     assert len(in_store(registry, data.secret)) == 4
     before = await data.shown()
 
