@@ -79,11 +79,11 @@ def _refuse_unknown(digests: Collection[str], held: Sequence[Held], remarks: Seq
     unknown = [digest for digest in digests if not any(digest in one.rows for one in where)]
     if not unknown:
         return
-    place = "no data set that is registered" if dataset is None else f"not in {dataset}; it"
+    place = "no data set that is registered has such a row" if dataset is None else f"{dataset} has no such row"
     which = f"{len(unknown)} of {len(digests)} rows: {first_of(unknown, _NAMED)}"
     missing = f"; {len(remarks)} data sets could not be searched: {first_of(remarks, _NAMED)}" if remarks else ""
     how = "the digest is that of the whole row as it was given, with all columns: neuroweaver datasets who-saw --row FILE finds it"
-    raise Problem(404, "Not found", f"{which}; {place} has such a row; {how}{missing}")
+    raise Problem(404, "Not found", f"{which}; {place}; {how}{missing}")
 
 
 def _learnt(held: Sequence[Held]) -> dict[str, set[str]]:
