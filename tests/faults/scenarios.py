@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from services.chassis.kernel.deadletters import repository
 from services.chassis.kernel.operations import handling
-from services.chassis.kernel.relay.relay import RELAY_LOCK
+from services.chassis.postgres.locks import RELAY_LOCK
 from services.devstack.kafka import KafkaServer
 from services.devstack.postgres import PostgresServer
 from tests.faults.field import Field, Member

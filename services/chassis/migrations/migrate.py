@@ -24,6 +24,7 @@ from sqlalchemy.pool import NullPool
 from services.chassis.migrations import statements
 from services.chassis.migrations.provision import create_database
 from services.chassis.migrations.revisions import missing, unknown, version_folders
+from services.chassis.postgres.locks import MIGRATION_LOCK
 from services.chassis.postgres.requirements import DatabaseRefused
 from services.chassis.postgres.urls import STATEMENT_SECONDS, Database, parse
 from services.chassis.process.logging import get_logger
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _log = get_logger(__name__)
-_LOCK = 7_253_001
 _LOCK_SECONDS = 60
 _one_at_a_time = threading.Lock()
 """Alembic keeps the running migration in globals of the process: two at once, even of different databases, would mix."""
@@ -129,7 +129,7 @@ async def _lock(connection: AsyncConnection, database: Database) -> None:
     """Take the lock that lets one process migrate at a time; a long wait is an error instead of endless."""
     await connection.execute(statements.SET_LOCK_TIMEOUT, {"wait": f"{_LOCK_SECONDS}s"})
     try:
-        await connection.execute(statements.LOCK, {"lock": _LOCK})
+        await connection.execute(statements.LOCK, {"lock": MIGRATION_LOCK})
     except DBAPIError as error:
         if isinstance(error.orig.__cause__ if error.orig else None, asyncpg.LockNotAvailableError):
             raise TimeoutError(f"another process has been migrating {database} for more than {_LOCK_SECONDS} s") from error

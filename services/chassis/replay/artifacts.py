@@ -15,6 +15,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.locks import ARTIFACTS_LOCK
 from services.chassis.postgres.statements import READS_ONLY
 from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.settings import ServiceSettings
@@ -23,7 +24,6 @@ from services.chassis.storage.artifacts.removal import Removals, StoredArtifact
 from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.retention.run import RemovedAmount
 
-_LOCK = 7_253_014
 _IDLE_SECONDS = 60.0
 _TOLD_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
@@ -71,7 +71,7 @@ class UnreferencedArtifacts:
     async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove what nobody references and was put long ago. Raises Unsure where that is not known of every service."""
         async with exclusive(self.owner.engine, _IDLE_SECONDS) as session:
-            if not await session.take(_LOCK):
+            if not await session.take(ARTIFACTS_LOCK):
                 raise Unsure("another process removes artifacts right now; wait for it")
             if not dry:
                 await asyncio.to_thread(self.removals.finish)

@@ -15,7 +15,8 @@ from services.chassis.kernel.operations.partitions import listing
 from services.chassis.kernel.operations.partitions.listing import PartitionView
 from services.chassis.kernel.operations.partitions.reading import ConsumedTopics
 from services.chassis.kernel.records import Partition
-from services.chassis.replay import runs, statements
+from services.chassis.postgres.locks import REPLAY_LOCK
+from services.chassis.replay import statements
 
 _PATIENCE_SECONDS = 30.0
 _LOOK_SECONDS = 0.5
@@ -42,7 +43,7 @@ class ReferencedArtifacts:
         engine = store.connect(self.reading.database_url, pool_size=1, statement_seconds=store.MAINTENANCE_SECONDS)
         try:
             async with engine.connect() as connection:
-                if await connection.scalar(statements.IS_LOCKED, {"lock": runs.LOCK}):
+                if await connection.scalar(statements.IS_LOCKED, {"lock": REPLAY_LOCK}):
                     raise Unsure(f"the projection of {self.service} is verified, made again or restored; wait for it")
                 return await self._digests(connection, seconds)
         finally:

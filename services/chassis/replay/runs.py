@@ -20,12 +20,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from schemas.base import Frozen
 from schemas.ids import new_id
 from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.locks import REPLAY_LOCK
 from services.chassis.process.logging import get_logger
 from services.chassis.process.transient import described
 from services.chassis.replay import statements
 
 _log = get_logger(__name__)
-LOCK = 7_253_003
 _IDLE_SECONDS = 60.0
 """How long a frozen process keeps the lock."""
 _NOTE_SECONDS = 0.5
@@ -97,7 +97,7 @@ class EngineOfRun(AsyncEngine):
 async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progress, dict[str, Any]]]:
     """Hold the lock and store the state of a run; the dict that the block fills is its result. Raises Busy."""
     async with exclusive(engine, _IDLE_SECONDS) as session:
-        if not await session.take(LOCK):
+        if not await session.take(REPLAY_LOCK):
             raise Busy("another verify or rebuild of this service is running; wait for it, or stop it")
         run_id, result = new_id(), dict[str, Any]()
         await session.execute(statements.ABANDON_RUNS)
@@ -124,7 +124,7 @@ async def running(engine: AsyncEngine, kind: Kind) -> AsyncIterator[tuple[Progre
 async def last_runs(connection: AsyncConnection, limit: int = 5) -> list[ReplayRun]:
     """Return the newest runs first; one that is stored as running while nobody holds the lock was killed, and counts as
     failed."""
-    held = await connection.scalar(statements.IS_LOCKED, {"lock": LOCK})
+    held = await connection.scalar(statements.IS_LOCKED, {"lock": REPLAY_LOCK})
     found = []
     for row in (await connection.execute(statements.READ_RUNS, {"limit": limit})).mappings():
         values = dict(row)

@@ -29,10 +29,10 @@ from services.registry.domain.deployments.analysis import Measured, Traffic
 from services.registry.domain.deployments.deciding import Seen, observed, trouble
 from services.registry.domain.deployments.judged import JudgementState, pairs_judged
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref, slot_of
+from services.registry.locks import RECONCILER_LOCK
 from services.registry.shadowing.statements import JUDGEMENTS
 
 _log = get_logger(__name__)
-_LOCK = 7_253_011
 _POLL_SECONDS = 0.5
 _STANDBY_SECONDS = 1.0
 _DRIVER_SECONDS = 5.0
@@ -87,7 +87,7 @@ class Reconciler:
 
     async def _await_turn(self, session: Exclusive, driver: Driver, stop: asyncio.Event) -> bool:
         """Wait for the lock; False if `stop` is set first. While another process has it, this one serves nothing."""
-        while not await session.take(_LOCK):
+        while not await session.take(RECONCILER_LOCK):
             await driver.stand_by(DRAIN_SECONDS)
             if await wait_or_stop(stop, _STANDBY_SECONDS):
                 return False

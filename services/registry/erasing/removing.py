@@ -32,9 +32,9 @@ from services.registry.erasing import statements
 from services.registry.erasing.finding import Learner, RowFinder
 from services.registry.erasing.stored import Removed, StoredRows, results_of
 from services.registry.ledger.reading import StoredLedgers
+from services.registry.locks import ERASING_LOCK
 
 _log = get_logger(__name__)
-_LOCK = 7_253_013
 _AGAIN_SECONDS = 30.0
 """A data set of which the bytes could not be removed is tried again after this time, so that it delays no other."""
 _MOST = 100
@@ -79,7 +79,7 @@ class RowRemover:
     async def run(self, stop: asyncio.Event) -> None:
         """Remove until `stop`."""
         failures = FailureLog(_log)
-        await in_turn(self.runtime.engine, _LOCK, self.once, stop, failures, "erased rows could not be removed")
+        await in_turn(self.runtime.engine, ERASING_LOCK, self.once, stop, failures, "erased rows could not be removed")
 
     async def once(self, session: Exclusive) -> None:
         """Remove what is erased, then look at what was stored and registered. Raises the errors of the database."""

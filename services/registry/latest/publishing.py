@@ -17,9 +17,9 @@ from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.serving.runtime import Runtime
 from services.registry.latest import statements
+from services.registry.locks import LATEST_LOCK
 
 _log = get_logger(__name__)
-_LOCK = 7_253_012
 _MOST = 100
 """The most models that are looked at in one statement."""
 
@@ -33,7 +33,7 @@ class LatestPublisher:
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop`."""
         failure = "the latest states of models could not be published"
-        await in_turn(self.runtime.engine, _LOCK, self.once, stop, FailureLog(_log), failure)
+        await in_turn(self.runtime.engine, LATEST_LOCK, self.once, stop, FailureLog(_log), failure)
 
     async def once(self, session: Exclusive) -> bool:
         """Publish the models that have changed, at most a hundred; return whether there may be more. Raises the errors of database and

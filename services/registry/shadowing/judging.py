@@ -31,10 +31,10 @@ from services.registry.domain.deployments.analysis import judge_score
 from services.registry.domain.deployments.deciding import shadowed
 from services.registry.domain.deployments.judged import COMPARE, JudgementState, job_id_of, judgement_ref, pairs_judged
 from services.registry.domain.deployments.state import DeploymentState, deployment_ref
+from services.registry.locks import JUDGING_LOCK
 from services.registry.shadowing import statements
 
 _log = get_logger(__name__)
-_LOCK = 7_253_015
 
 
 class _Rollout(NamedTuple):
@@ -60,7 +60,7 @@ class Judging:
     async def run(self, stop: asyncio.Event) -> None:
         """Give pairs to judges until `stop`."""
         await in_turn(
-            self.runtime.engine, _LOCK, self.once, stop, FailureLog(_log), "answers could not be given to a judge"
+            self.runtime.engine, JUDGING_LOCK, self.once, stop, FailureLog(_log), "answers could not be given to a judge"
         )
 
     async def once(self, session: Exclusive) -> None:

@@ -20,6 +20,7 @@ from services.registry.calling.asked import Asked
 from services.registry.calling.metrics import SHADOWS
 from services.registry.calling.requesting import body_for, request_to
 from services.registry.calling.routing import Canary, Routing, Server
+from services.registry.locks import SHADOW_PAIRS_LOCK
 from services.registry.shadowing import statements
 from services.registry.shadowing.choosing import TEXT_BYTES, Offer, is_plain, text_of, whole
 
@@ -154,7 +155,7 @@ class Shadows:
         pairs = dict(self._pairs)
         if pairs:
             async with self.engine.begin() as connection:
-                await connection.execute(statements.TAKE_TURN)
+                await connection.execute(statements.TAKE_TURN, {"lock": SHADOW_PAIRS_LOCK})
                 await connection.execute(statements.STORE, _values(pairs))
             self._pairs = {response: pair for response, pair in self._pairs.items() if response not in pairs}
         if any(canary.shadow for canary in self.routing.table.canaries.values()):

@@ -2,7 +2,7 @@
 
 from sqlalchemy import text
 
-TAKE_TURN = text("SELECT pg_advisory_xact_lock(7253014)")
+TAKE_TURN = text("SELECT pg_advisory_xact_lock(:lock)")
 """Lets one process store pairs at a time, so that none counts those of another twice or not at all."""
 
 STORE = text(

@@ -14,8 +14,8 @@ from services.chassis.kernel import metrics
 from services.chassis.kernel.relay import outbox
 from services.chassis.kernel.relay import relay as relaying
 from services.chassis.kernel.relay.outbox import OutboxBacklog
-from services.chassis.kernel.relay.relay import RELAY_LOCK
 from services.chassis.postgres.exclusive import exclusive
+from services.chassis.postgres.locks import RELAY_LOCK
 from tests.integration.chassis.test_relay import holds, refusal, sent, to_send
 from tests.limited import limited
 from tests.toy import Toy, until

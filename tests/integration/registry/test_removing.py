@@ -11,7 +11,8 @@ from schemas.artifacts import ArtifactRef
 from schemas.models import VersionFilesRemoved
 from schemas.topics import JOBS
 from services.chassis.postgres.exclusive import exclusive
-from services.chassis.replay import artifacts, referenced, runs
+from services.chassis.postgres.locks import ARTIFACTS_LOCK, REPLAY_LOCK
+from services.chassis.replay import artifacts, referenced
 from services.chassis.replay.artifacts import UnreferencedArtifacts
 from services.chassis.replay.referenced import ReferencedArtifacts, Unsure
 from services.chassis.storage import metrics
@@ -190,10 +191,10 @@ async def test_nothing_goes_while_a_service_is_behind_cannot_be_asked_or_another
     (removal,) = await retain("all", [replace(unreferenced, services=[own, gone])])
     assert (removal.count, "gone_" in str(removal.error)) == (0, True)
     async with exclusive(unreferenced.owner.engine) as other:
-        assert await other.take(artifacts._LOCK)
+        assert await other.take(ARTIFACTS_LOCK)
         assert "another process" in await refused(unreferenced)
     async with exclusive(unreferenced.owner.engine) as other:
-        assert await other.take(runs.LOCK)
+        assert await other.take(REPLAY_LOCK)
         assert "made again" in await refused(unreferenced)
     assert is_there(registry, orphan)
     monkeypatch.undo()

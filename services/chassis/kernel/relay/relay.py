@@ -26,6 +26,7 @@ from services.chassis.kernel.relay.outbox import OutboxBacklog, OutboxCursor
 from services.chassis.kernel.relay.outgoing import Outgoing, OutgoingBatch, RecordTooLarge
 from services.chassis.kernel.transaction.handover import Handover, OutboxRow
 from services.chassis.postgres.exclusive import Exclusive, exclusive
+from services.chassis.postgres.locks import RELAY_LOCK
 from services.chassis.postgres.notifications import Notifications, Subscription
 from services.chassis.process.health import Health
 from services.chassis.process.logging import get_logger
@@ -33,7 +34,6 @@ from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import Backoff, described, wait_or_stop
 
 _log = get_logger(__name__)
-RELAY_LOCK = 7_253_002
 _POLL_SECONDS = 1.0
 _STANDBY_SECONDS = 1.0
 _REMOVE_SECONDS = 0.1
