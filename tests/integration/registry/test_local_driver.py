@@ -262,7 +262,7 @@ def test_a_damaged_artifact_is_not_loaded(home: Path, target: Target, tmp_path: 
 async def test_a_disk_that_is_full_during_the_download_is_told_and_the_version_serves_once_there_is_room(
     start: Start, target: Target, home: Path, tmp_path: Path
 ) -> None:
-    remote = ArtifactStore("memory://artifacts").put(home / "adapter")
+    remote = ArtifactStore("memory://artifacts").put(home / "adapter-0")
     with small_disk(tmp_path / "small", "16k") as disk:
         driver = start("talks")
         driver._sources = replace(sources(home), cache=disk)
