@@ -73,6 +73,7 @@ class Judging:
         if not rollouts or now is None:
             return
         asked = await _judgements(session, rollouts)
+        self._requested &= {state.asked.judgement for states in asked.values() for state in states if state.asked}
         for name, rollout in rollouts.items():
             states = asked.get(name, ())
             open_ones = [state for state in states if state.waits(rollout.shadow, now)]

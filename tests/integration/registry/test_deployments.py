@@ -5,6 +5,7 @@ What serves is a stand-in with real sockets (`tests.model_servers`); it holds no
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaConsumer
@@ -247,7 +248,9 @@ async def test_a_canary_gets_to_all_callers_by_steps_and_a_worse_one_goes_back_b
         assert [one.name for one in analysis.checks if one.verdict == "failed"] == [check]
 
 
-async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person_by_command(registry: Registry) -> None:
+async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person_by_command(
+    registry: Registry, tmp_path: Path
+) -> None:
     await registered(registry, "job-1", "job-2")
     name, two = registry.job("support"), f"{registry.name('router')}@2.0.0"
 
@@ -260,7 +263,11 @@ async def test_a_canary_that_nobody_asks_is_given_up_or_advanced_by_a_person_by_
     await deploy(registry, "2.0.0", rollout={**QUICK, "deadline_seconds": 1})
     await until(lambda: "RolledBack 2.0.0" in told(registry), what=lambda: told(registry))
     assert (await shown(registry))["given_up"]["reason"] in ("AnalysisInconclusive", "ProgressDeadlineExceeded")
-    again = await deployments("create", name, two, "--canary", "--step", "10", "--step", "50", "--step-seconds", "0")
+    shadow = tmp_path / "shadow.yaml"
+    shadow.write_text("share: 0.5\nfeedback: {judge: {kind: openai, model: j, endpoint: 'https://judge.example/v1'}}\n")
+    steps = ("--canary", "--step", "10", "--step", "50", "--step-seconds", "0")
+    again = await deployments("create", name, two, *steps, "--shadow", str(shadow))
+    assert (await shown(registry))["rollout"]["shadow"]["share"] == 0.5
     assert "2.0.0" in again.out
     await until(lambda: told(registry)[-1] == "Advanced 2.0.0")
     for percent in (50, 100, None):

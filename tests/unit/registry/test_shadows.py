@@ -9,6 +9,7 @@ from itertools import permutations
 from typing import Any, cast
 
 import pytest
+from pydantic import ValidationError
 
 from schemas.artifacts import ArtifactRef
 from schemas.deployments import DeploymentShadowed, Shadow
@@ -18,6 +19,7 @@ from services.chassis.process.metrics import REGISTRY
 from services.registry.calling.asked import Asked, read
 from services.registry.calling.routing import Canary, Server
 from services.registry.calling.traffic import Step
+from services.registry.deploying.views import RolloutAsked
 from services.registry.domain.deployments.judged import (
     JudgementState,
     after_telling,
@@ -55,6 +57,20 @@ def asked(**fields: Any) -> Asked:
 def test_a_request_that_is_not_only_short_text_is_not_shadowed(fields: dict[str, Any]) -> None:
     assert is_plain(asked())
     assert not is_plain(asked(**fields))
+
+
+@pytest.mark.parametrize(
+    ("rollout", "said"),
+    [
+        ({"shadow": {}}, "strategy canary"),
+        ({"strategy": "canary", "steps": [100], "shadow": {}}, "leaves callers"),
+        ({"strategy": "canary", "shadow": {"feedback": {"judge": {"kind": "rules"}}}}, "no rule"),
+        ({"strategy": "canary", "shadow": {"share": 0}}, "greater than 0"),
+    ],
+)
+def test_a_wish_whose_answers_no_judge_could_compare_is_refused(rollout: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        RolloutAsked.model_validate(rollout)
 
 
 class Unstored(Shadows):
