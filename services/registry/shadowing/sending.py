@@ -46,6 +46,8 @@ class Shadows:
     keys: Mapping[str, str] = field(default_factory=dict)
     """API keys by the address of the server."""
     _waiting: "asyncio.Queue[Offer]" = field(default_factory=lambda: asyncio.Queue(WAITING_AT_MOST))
+    _asking: int = 0
+    """How many requests the canaries have not answered yet."""
     _pairs: dict[str, tuple[Offer, str]] = field(default_factory=dict)
     """Pairs as JSON that are not stored yet, by response."""
     _owed: dict[str, float] = field(default_factory=dict)
@@ -59,7 +61,8 @@ class Shadows:
         if canary is None or canary.shadow is None:
             return False
         step = (server.deployment, canary.server.generation, canary.percent)
-        if self._counts.get(step, 0) + len(self._pairs) + self._waiting.qsize() >= canary.shadow.most_pairs:
+        under_way = self._waiting.qsize() + self._asking + len(self._pairs)
+        if self._counts.get(step, 0) + under_way >= canary.shadow.most_pairs:
             return False
         owed = self._owed.get(server.deployment, 0.0) + canary.shadow.share
         self._owed[server.deployment] = owed - 1.0 if owed >= 1.0 else owed
@@ -108,12 +111,15 @@ class Shadows:
     async def _send(self, http: httpx2.AsyncClient) -> None:
         while True:
             offer = await self._waiting.get()
+            self._asking += 1
             outcome = "failed"
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     outcome = await self._ask(http, offer)
             except Exception as error:
                 _log.debug("a canary did not answer a shadowed request", deployment=offer.deployment, error=repr(error))
+            finally:
+                self._asking -= 1
             SHADOWS.labels(offer.deployment, outcome).inc()
 
     async def _ask(self, http: httpx2.AsyncClient, offer: Offer) -> str:

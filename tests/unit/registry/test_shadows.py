@@ -27,6 +27,7 @@ from services.registry.domain.deployments.judged import (
     pairs_judged,
     told_judgement,
 )
+from services.registry.shadowing import sending
 from services.registry.shadowing.choosing import TEXT_BYTES, is_plain
 from services.registry.shadowing.sending import AT_ONCE, WAITING_AT_MOST, Shadows
 from tests.model_servers import Behaviour
@@ -153,7 +154,10 @@ async def test_a_canary_that_answers_with_nothing_of_use_makes_no_pair_and_calle
     assert shadows.pairs == []
 
 
-async def test_a_canary_that_hangs_delays_no_caller_and_what_it_cannot_take_is_dropped_and_counted() -> None:
+async def test_a_canary_that_hangs_delays_no_caller_and_what_it_cannot_take_is_dropped_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sending, "ANSWER_SECONDS", 3600.0)
     before, more = counted("dropped"), 5
     async with hung() as address, shadowing(Behaviour(), Behaviour()) as (routing, shadows):
         canary = routing.table.canaries["support"]
