@@ -1,6 +1,7 @@
 """What is removed from a store is what was not put again, whoever is killed and whatever else lies there."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -124,6 +125,20 @@ def test_files_that_were_put_in_the_middle_of_a_removal_are_put_once_more(
     monkeypatch.setattr(Removals, "begun", looks)
     shop.put()
     assert shop.is_there()
+
+
+def test_of_two_puts_and_a_removal_at_once_each_put_has_its_artifact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever thread goes first: the removal means what was put before."""
+    shop = Shop(str(tmp_path / "store"), tmp_path)
+    monkeypatch.setattr(removal, "_LOOK_SECONDS", 0.001)
+    with ThreadPoolExecutor(3) as threads:
+        for _ in range(20):
+            known = shop.known
+            turns = [threads.submit(turn) for turn in (shop.put, lambda known=known: shop.removals.remove(known), shop.put)]
+            assert [turn.result() for turn in turns][::2] == [shop.ref] * 2
+            assert shop.is_there()
 
 
 def test_what_a_killed_process_began_is_finished_and_until_then_nobody_puts_it(
