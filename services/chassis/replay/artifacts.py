@@ -25,6 +25,7 @@ from services.chassis.storage.artifacts.store import ArtifactStore
 from services.chassis.storage.retention.run import RemovedAmount
 
 _IDLE_SECONDS = 60.0
+_TAKEN_SECONDS = 5.0
 _TOLD_SECONDS = 20.0
 _LOOK_SECONDS = 0.2
 
@@ -71,8 +72,7 @@ class UnreferencedArtifacts:
     async def apply(self, *, dry: bool) -> RemovedAmount:
         """Remove what nobody references and was put long ago. Raises Unsure where that is not known of every service."""
         async with exclusive(self.owner.engine, _IDLE_SECONDS) as session:
-            if not await session.take(ARTIFACTS_LOCK):
-                raise Unsure("another process removes artifacts right now; wait for it")
+            await _take(session)
             if not dry:
                 await asyncio.to_thread(self.removals.finish)
             found = await self._unreferenced()
@@ -118,3 +118,12 @@ class UnreferencedArtifacts:
     async def _removed(self, session: Exclusive, one: StoredArtifact) -> bool:
         await session.execute(READS_ONLY)  # it fails if the lock is lost
         return await asyncio.to_thread(self.removals.remove, one)
+
+
+async def _take(session: Exclusive) -> None:
+    """Take the lock, which the server frees a moment after its last holder has ended. Raises Unsure."""
+    until = asyncio.get_running_loop().time() + _TAKEN_SECONDS
+    while not await session.take(ARTIFACTS_LOCK):
+        if asyncio.get_running_loop().time() > until:
+            raise Unsure("another process removes artifacts right now; wait for it")
+        await asyncio.sleep(_LOOK_SECONDS)

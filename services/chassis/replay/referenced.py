@@ -43,8 +43,7 @@ class ReferencedArtifacts:
         engine = store.connect(self.reading.database_url, pool_size=1, statement_seconds=store.MAINTENANCE_SECONDS)
         try:
             async with engine.connect() as connection:
-                if await connection.scalar(statements.IS_LOCKED, {"lock": REPLAY_LOCK}):
-                    raise Unsure(f"the projection of {self.service} is verified, made again or restored; wait for it")
+                await self._require_no_run(connection)
                 return await self._digests(connection, seconds)
         finally:
             await engine.dispose()
@@ -65,6 +64,13 @@ class ReferencedArtifacts:
         finally:
             await engine.dispose()
         return sum(ends.values())
+
+    async def _require_no_run(self, connection: AsyncConnection) -> None:
+        until = asyncio.get_running_loop().time() + _PATIENCE_SECONDS
+        while await connection.scalar(statements.IS_LOCKED, {"lock": REPLAY_LOCK}):
+            if asyncio.get_running_loop().time() > until:
+                raise Unsure(f"the projection of {self.service} is verified, made again or restored; wait for it")
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _digests(self, connection: AsyncConnection, seconds: float) -> set[str]:
         found: set[str] = set()

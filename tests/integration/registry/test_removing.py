@@ -23,6 +23,7 @@ from services.chassis.storage.retention.run import RemovedAmount, retain
 from services.registry.removing import FileRemovals
 from tests.databases import provide
 from tests.registry import Registry
+from tests.toy import until
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +43,11 @@ async def registry(running: Registry) -> Registry:
 
 
 @pytest.fixture
-async def unreferenced(registry: Registry) -> AsyncIterator[UnreferencedArtifacts]:
-    """What another process of this deployment does, such as the command; nothing is kept for a time."""
+async def unreferenced(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[UnreferencedArtifacts]:
+    """What another process of this deployment does, such as the command; nothing is kept for a time, and it has patience."""
+    monkeypatch.setattr(referenced, "_PATIENCE_SECONDS", 120.0)
+    monkeypatch.setattr(artifacts, "_TAKEN_SECONDS", 120.0)
+    monkeypatch.setattr(artifacts, "_TOLD_SECONDS", 120.0)
     runtime = registry.runtime()
     at_once = RetentionSettings().model_copy(update={"artifacts_days": 0})
     runtime.settings = registry.settings.model_copy(update={"retention": at_once})
@@ -179,25 +183,28 @@ async def test_what_remains_of_an_artifact_after_an_erasure_stays(
 async def test_nothing_goes_while_a_service_is_behind_cannot_be_asked_or_another_process_removes(
     registry: Registry, unreferenced: UnreferencedArtifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(referenced, "_PATIENCE_SECONDS", -1.0)
     orphan = registry.adapter(f"orphan {registry.mark}")
     (own,) = unreferenced.services
     late_url = own.reading.database_url.replace("/registry_", "/late_")
     settings = registry.settings.model_copy(update={"registry_database_url": late_url})
     await provide(settings, "registry")
     late = ReferencedArtifacts("late", replace(own.reading, database_url=late_url, topics=(JOBS.name,)))
-    assert "late has not applied neuroweaver.jobs" in await refused(replace(unreferenced, services=[own, late]))
+    with monkeypatch.context() as impatient:
+        impatient.setattr(referenced, "_PATIENCE_SECONDS", -1.0)
+        assert "late has not applied neuroweaver.jobs" in await refused(replace(unreferenced, services=[late, own]))
     gone = ReferencedArtifacts("gone", replace(own.reading, database_url=late_url.replace("/late_", "/gone_")))
     (removal,) = await retain("all", [replace(unreferenced, services=[own, gone])])
     assert (removal.count, "gone_" in str(removal.error)) == (0, True)
-    async with exclusive(unreferenced.owner.engine) as other:
-        assert await other.take(ARTIFACTS_LOCK)
-        assert "another process" in await refused(unreferenced)
-    async with exclusive(unreferenced.owner.engine) as other:
-        assert await other.take(REPLAY_LOCK)
-        assert "made again" in await refused(unreferenced)
+    for module, patience, lock, words in (
+        (artifacts, "_TAKEN_SECONDS", ARTIFACTS_LOCK, "another process"),
+        (referenced, "_PATIENCE_SECONDS", REPLAY_LOCK, "made again"),
+    ):
+        async with exclusive(unreferenced.owner.engine) as other:
+            await until(lambda lock=lock: other.take(lock))
+            with monkeypatch.context() as impatient:
+                impatient.setattr(module, patience, -1.0)
+                assert words in await refused(unreferenced)
     assert is_there(registry, orphan)
-    monkeypatch.undo()
     assert (await unreferenced.apply(dry=False)).count == 1
 
 
