@@ -34,7 +34,7 @@ def with_answer(state: JobState, data: JobControlled | JobControlRefused, at: da
     """Return the job after the decision on a request."""
     kind = kind_of(data.control)
     refused = data.reasons if isinstance(data, JobControlRefused) else ()
-    answers = {**state.answers, kind: ControlAnswer(request_id=data.request_id, refused=refused)}
+    answers = {**state.answers, kind: ControlAnswer(request_id=data.request_id, control=data.control, refused=refused)}
     state = state.model_copy(update={"answers": answers})
     if isinstance(data, JobControlRefused):
         return state
@@ -56,7 +56,7 @@ def pending(state: JobState) -> Iterator[ControlRequest]:
     """Yield the requests that no decision was made on."""
     for kind, request in sorted(state.controls.items()):
         answer = state.answers.get(kind)
-        if answer is None or answer.request_id != request.event_id:
+        if answer is None or not answer.is_on(request):
             yield request
 
 

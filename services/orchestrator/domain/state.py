@@ -79,7 +79,12 @@ class ControlAnswer(Frozen):
     """The decision on such a request; an own event."""
 
     request_id: str
+    control: str | None = Field(default=None, description="What was requested; null in a row of an earlier release.")
     refused: tuple[Reason, ...] = Field(default=(), description="Why it was refused; empty: it was not.")
+
+    def is_on(self, request: ControlRequest) -> bool:
+        """Whether this is the decision on a request: one under a used id that asks for something else is another one."""
+        return self.request_id == request.event_id and self.control in (None, request.control)
 
 
 class Accepted(Frozen):

@@ -102,9 +102,9 @@ class JobScenario:
             self.event("relaycore", JobCancelRequested(job_id=self.job_id, requester=requester, reason=reason))
         )
 
-    def control(self, control: str, priority: int | None = None) -> list[EventData]:
+    def control(self, control: str, priority: int | None = None, event_id: str | None = None) -> list[EventData]:
         data = JobControlRequested(job_id=self.job_id, control=control, priority=priority, requester="relaycore")
-        return self.tell(self.event("relaycore", data))
+        return self.tell(self.event("relaycore", data, event_id=event_id))
 
     def started(self, step: str, attempt: int = 1, **counted: int) -> list[EventData]:
         return self._executor(StepStarted, step, attempt, worker="host:1", **counted)

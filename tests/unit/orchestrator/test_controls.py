@@ -120,6 +120,15 @@ def test_a_paused_job_stops_its_steps_and_begins_no_other_until_it_is_resumed(jo
     assert names(job.completed("train", 2)) == ["StepRequested.v2 register/1"]
 
 
+def test_a_resume_under_the_id_of_the_pause_is_another_request(job: JobScenario) -> None:
+    """A sender may reuse an id; the contract calls the same id with another content another event."""
+    job.run("prepare")
+    assert names(job.control("pause", event_id="used")) == ["JobControlled", "StepCancelRequested train/1"]
+    assert names(job.control("resume", event_id="used"))[0] == "JobControlled"
+    assert status(job) == "running"
+    assert job.control("resume", event_id="used") == []
+
+
 def test_a_resumed_step_does_not_wait_again_for_an_earlier_failure(job: JobScenario) -> None:
     job.run("prepare")
     job.failed("train", 1)
