@@ -123,9 +123,9 @@ async def test_scratch_files_go_when_their_lease_is_gone(ended: Executor) -> Non
     assert [gone.exists(), kept.exists()] == [False, True]
 
 
-async def test_artifacts_are_never_touched(ended: Executor) -> None:
+async def test_an_executor_alone_never_touches_artifacts(ended: Executor) -> None:
     artifact = old_file(ended.settings.home / "artifacts" / "sha256" / "ab" / "ab12" / "adapter_model.safetensors")
     age(ended.settings.home)
     every: dict[str, Any] = {name: 0 for name in RetentionSettings.model_fields if name.endswith(("_days", "_mb", "_gb"))}
-    await removed(ended, **{**every, "unknown_checkpoints_days": 1})
+    await removed(ended, **{**every, "unknown_checkpoints_days": 1, "artifacts_days": 1 / 24})
     assert artifact.exists()

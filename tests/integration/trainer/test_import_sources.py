@@ -24,7 +24,6 @@ from services.chassis.storage.artifacts.errors import ArtifactCorrupt
 from services.trainer.steps.import_model import import_model
 from tests.compression import made_adapter
 from tests.forked import FORKS
-from tests.integration.artifacts.conftest import s3  # noqa: F401  # the fixture of a server that speaks S3
 from tests.integration.artifacts.test_remote_references import Hub
 from tests.trainer import Reports, context_of
 
@@ -34,9 +33,9 @@ def imported(home: Path, source: str, base: str | None = None, **inputs: Artifac
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest, base: Path) -> str:
+def bucket(s3: str, base: Path) -> str:
     """Return the URI of the base model's folder in a bucket."""
-    uri = f"{request.getfixturevalue('s3')}/{uuid4().hex}/model"
+    uri = f"{s3}/{uuid4().hex}/model"
     fs, root = fsspec.url_to_fs(uri)
     for file in base.iterdir():
         fs.pipe_file(f"{root}/{file.name}", file.read_bytes())

@@ -42,9 +42,9 @@ def view(ready: bool, **fields: Any) -> DeploymentView:
         )
     )  # fmt: skip
     about = {
-        "name": "demo", "model": "support-router", "version": "1.0.0" if ready else None, "generation": 1, "follow": False,
+        "name": "demo", "model": "support-router", "version": "1.0.0" if ready else None, "generation": 1, "follow": False, "driver": "local",
         "rollout": RolloutAsked().rollout, "active": WISH if ready else None, "target": None if ready else WISH, "percent": None,
-        "warm": None, "given_up": None, "conditions": conditions, "slots": (), "retired_at": None, "sequence": 1, "history": (),
+        "warm": None, "given_up": None, "conditions": conditions, "slots": (), "retired_at": None, "sequence": 1, "history": (), "judged": None,
     }  # fmt: skip
     return DeploymentView.model_validate({**about, **fields})
 
