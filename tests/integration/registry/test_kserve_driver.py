@@ -12,7 +12,7 @@ import pytest
 
 from schemas.artifacts import ArtifactRef
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.deploying.driver import Observed, Target
+from services.registry.deploying.driver import Target
 from services.registry.deploying.faults import Refused
 from services.registry.deploying.files import Sources
 from services.registry.deploying.kserve.backend import KserveBackend
@@ -22,6 +22,7 @@ from services.registry.deploying.remote.patience import Patience
 from services.registry.deploying.settings import KserveSettings
 from tests.allowed import IN_TESTS
 from tests.kubernetes_stand_in import PATH, Cluster, status
+from tests.remote_driver import seen
 from tests.toy import until
 
 QUICK = Patience(between=0.02, look=10, misses=2)
@@ -62,17 +63,6 @@ async def start(tmp_path: Path, cluster: Cluster, monkeypatch: pytest.MonkeyPatc
     yield started
     for driver in drivers:
         await driver.close()
-
-
-async def seen(driver: RemoteDriver, state: str, reason: str) -> Observed:
-    """Wait until the first slot is in a state for a reason."""
-
-    async def is_so() -> bool:
-        slot = (await driver.observed())[0]
-        return (slot.state, slot.reason) == (state, reason)
-
-    await until(is_so, what=lambda: [slot.observed for slot in driver._slots.values()])
-    return (await driver.observed())[0]
 
 
 async def test_a_version_is_applied_becomes_ready_is_shared_by_slots_and_deleted_with_the_last(

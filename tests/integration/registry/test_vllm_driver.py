@@ -13,13 +13,14 @@ import pytest
 from schemas.artifacts import ArtifactRef
 from schemas.lines import Message
 from services.chassis.storage.artifacts.store import ArtifactStore
-from services.registry.deploying.driver import Observed, Target
+from services.registry.deploying.driver import Target
 from services.registry.deploying.files import Sources
 from services.registry.deploying.remote.driver import Pace, RemoteDriver
 from services.registry.deploying.remote.patience import Patience
 from services.registry.deploying.settings import VllmServer
 from services.registry.deploying.vllm.backend import VllmBackend, seen_at
 from tests.allowed import IN_TESTS
+from tests.remote_driver import seen
 from tests.toy import until
 from tests.trainer import put_lines
 from tests.vllm_servers import VllmProcess
@@ -77,17 +78,6 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     yield started
     for driver in drivers:
         await driver.close()
-
-
-async def seen(driver: RemoteDriver, state: str, reason: str) -> Observed:
-    """Wait until the first slot is in a state for a reason."""
-
-    async def is_so() -> bool:
-        slot = (await driver.observed())[0]
-        return (slot.state, slot.reason) == (state, reason)
-
-    await until(is_so, what=lambda: [slot.observed for slot in driver._slots.values()])
-    return (await driver.observed())[0]
 
 
 async def test_an_adapter_is_loaded_under_a_name_with_its_digest_once_for_all_slots_and_unloaded_with_the_last(
