@@ -11,7 +11,7 @@ from typing import Any
 from schemas.datasets import RowsErased, RowsRemoved
 from schemas.envelope import Event
 from schemas.models import ErasedRowsLearnt
-from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State
+from services.chassis.kernel.aggregate import AggregateType, Decision, Ref, State, opening
 from services.registry.domain.datasets import DatasetState, dataset_id, dataset_ref
 from services.registry.domain.state import Learnt, RegistrationState, model_ref
 
@@ -45,8 +45,7 @@ def after_data_event(state: DatasetState | ErasureState, event: Event) -> Datase
     """Return the row of a data set or of an erasure after rows were erased, or their bytes removed."""
     match state, event.data:
         case ErasureState(), RowsErased() as told:
-            opened = {"correlation_id": event.correlation_id, "opened_by": event.id, "traceparent": event.traceparent}
-            return state.model_copy(update={"told": told, "at": event.time, **opened})
+            return state.model_copy(update={"told": told, "at": event.time, **opening(event)})
         case DatasetState(), RowsErased():
             return state.model_copy(update={"erasures": state.erasures + 1})
         case DatasetState(), RowsRemoved() as removed:
