@@ -1,5 +1,7 @@
 """Defines the typed lines, and the files, of the artifacts that steps pass to each other: writers and readers share them."""
 
+from collections.abc import Generator
+from pathlib import Path
 from typing import ClassVar, Literal
 
 from pydantic import Field, JsonValue
@@ -23,6 +25,14 @@ def row_digests_file(split: Split) -> str:
     """Return the name of the file of a `dataset` artifact with the rows of a split that are learnt from or held out: on each line the
     digest of the row as it was given (`schemas.row_digest`), a space, and the row's id. The file is absent if the split has no rows."""
     return f"{split}.rows.txt"
+
+
+def row_digests(path: Path) -> Generator[tuple[str, str], None, None]:
+    """Yield the digest and the id of each row of such a file."""
+    with path.open(encoding="ascii") as file:
+        for line in file:
+            digest, _, row_id = line.rstrip("\n").partition(" ")
+            yield digest, row_id
 
 
 def held_out_pairs_file(split: Split) -> str:

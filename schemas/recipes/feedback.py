@@ -1,5 +1,6 @@
 """Defines the settings of feedback: the judge, its criteria, and how candidates become pairs."""
 
+import hashlib
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -63,6 +64,11 @@ class Rubric(Strict):
         default=DEFAULT_OPPOSITE, min_length=1, max_length=20_000, description="Description of a bad answer."
     )
     rules: tuple[Rule, ...] = Field(default=(), description="Constitution of the `rules` judge.")
+
+    @property
+    def sha256(self) -> str:
+        """The digest of its JSON, by which results name it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 NO_RULE, ADD_RULES = "the `rules` judge has no rule to judge by", "add rules to the rubric, or choose another judge"

@@ -1,7 +1,5 @@
 """Step `compare`: judges which of two answers to each prompt is better, such as those of two versions of a deployment."""
 
-import hashlib
-
 from schemas.jobs import StepResult
 from schemas.lines import AnswerPair, ComparedPair
 from schemas.reasons import Reason
@@ -30,6 +28,5 @@ def compare(context: Context) -> StepResult:
     chosen = choose_judge(settings, task.settings.base_model, task, registered(context, settings.judge))
     compared = compare_pairs(pairs, chosen.judge, settings, ticking(context, "judgements"))
     artifact = written(context.store, compared.report, {ComparedPair.FILE: compared.lines})
-    rubric = hashlib.sha256(settings.rubric.model_dump_json().encode()).hexdigest()
-    facts = {**chosen.facts, RUBRIC_SHA256: rubric}
+    facts = {**chosen.facts, RUBRIC_SHA256: settings.rubric.sha256}
     return StepResult(outputs={COMPARISONS: artifact}, metrics=compared.report.metrics, facts=facts)

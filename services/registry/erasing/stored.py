@@ -9,7 +9,7 @@ from typing import NamedTuple
 from schemas.artifacts import ArtifactRef
 from schemas.datasets import DatasetRegistered
 from schemas.jobs import StepResult
-from schemas.lines import SPLITS, row_digests_file
+from schemas.lines import SPLITS, row_digests, row_digests_file
 from schemas.results import CANDIDATES, PREDICTIONS, PREFERENCES, REPORT
 from services.chassis.storage.artifacts.erased import Erasures, Remaining
 from services.chassis.storage.artifacts.erasing import erase_rows
@@ -67,8 +67,8 @@ class StoredRows:
         folder, ids, learnt = self.store.fetch_remaining(made.artifact, self.cache), set[str](), set[str]()
         for split in SPLITS:
             file = folder / row_digests_file(split)
-            lines = file.read_text(encoding="ascii").splitlines() if file.is_file() else []
-            found = {row_id for digest, _, row_id in (line.partition(" ") for line in lines) if digest in digests}
+            read = row_digests(file) if file.is_file() else ()
+            found = {row_id for digest, row_id in read if digest in digests}
             ids |= found
             if split == TRAINED:
                 learnt = found

@@ -4,12 +4,22 @@ All files of a split have their lines in one order, so that they are read side b
 """
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from schemas.lines import SPLITS, Judged, Preference, Row, Split, held_out_pairs_file, row_digests_file, split_file
+from schemas.lines import (
+    SPLITS,
+    Judged,
+    Preference,
+    Row,
+    Split,
+    held_out_pairs_file,
+    row_digests,
+    row_digests_file,
+    split_file,
+)
 from schemas.recipes.dataset import ColumnMapping, DatasetSettings
 from schemas.results import DATASET_LAYOUT
 from services.chassis.executor.child import UserFault
@@ -99,14 +109,6 @@ class _Following(Generic[_Value]):
                 found.append(self._next[1])
             self._next = next(self._lines, None)
         return found
-
-
-def row_digests(path: Path) -> Generator[tuple[str, str], None, None]:
-    """Yield the digest and the id of each row of a split."""
-    with path.open(encoding="ascii") as file:
-        for line in file:
-            digest, _, row_id = line.rstrip("\n").partition(" ")
-            yield digest, row_id
 
 
 def _lines(path: Path, model: type[_Line], files: ExitStack) -> Iterator[_Line]:

@@ -122,8 +122,7 @@ class JudgedReward:
         return ask(self.address, asked, self.tick)
 
     def _identity(self, answer: Judgements) -> Identity:
-        rubric = hashlib.sha256(self.settings.rubric.model_dump_json().encode()).hexdigest()
-        return Identity(answer.judge, answer.facts.get(JUDGE_MODEL_SHA256), rubric)
+        return Identity(answer.judge, answer.facts.get(JUDGE_MODEL_SHA256), self.settings.rubric.sha256)
 
     def _key(self, text: JudgedText) -> str:
         said = "\n".join([self.settings.judge.model_dump_json(), repr(self.identity), text.model_dump_json()])

@@ -8,7 +8,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from schemas.jobs import StepResult
-from schemas.lines import SPLITS, row_digests_file, split_file
+from schemas.lines import SPLITS, row_digests, row_digests_file, split_file
 from schemas.reasons import shortened
 from schemas.results import (
     BASE_MODEL_SHA256,
@@ -29,7 +29,7 @@ from services.chassis.storage.digests import file_sha256
 from services.trainer.data.layouts import Learns, RowReading
 from services.trainer.data.prepared import prepare_rows
 from services.trainer.data.sources import Source, read
-from services.trainer.data.stored import read_stored, row_digests
+from services.trainer.data.stored import read_stored
 from services.trainer.harness.generated import Generated
 from services.trainer.harness.stored import store_tasks
 from services.trainer.judging.judges import judges_of

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from schemas.datasets import dataset_name
-from schemas.lines import SPLITS, row_digests_file, split_file
+from schemas.lines import SPLITS, row_digests, row_digests_file, split_file
 from schemas.reasons import shortened
 from schemas.recipes.dataset import DatasetSettings
 from schemas.results import (
@@ -18,7 +18,6 @@ from schemas.results import (
 )
 from schemas.row_index import FILE, IndexedRow, write_row_index
 from services.chassis.storage.digests import file_sha256
-from services.trainer.data.stored import row_digests
 
 _REFERENCE_LIMIT = 500
 
