@@ -14,6 +14,7 @@ from pydantic import Field
 from schemas.artifacts import ArtifactRef
 from schemas.base import Frozen
 from services.chassis.storage.artifacts.errors import store_errors
+from services.chassis.storage.artifacts.places import place_in
 from services.chassis.storage.durable import replacing
 
 _DEEPEST = 1000
@@ -99,5 +100,5 @@ class Erasures:
 
 def store_of(ref: ArtifactRef) -> str | None:
     """Return the URI of the store that has an artifact; None if its place does not say so."""
-    root, found, _ = ref.uri.rpartition(f"/sha256/{ref.sha256[:2]}/{ref.sha256}")
+    root, found, _ = ref.uri.rpartition(place_in("", ref.sha256))
     return root if found else None

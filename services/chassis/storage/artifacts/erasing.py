@@ -16,6 +16,7 @@ import fsspec
 from schemas.artifacts import ArtifactRef, Manifest
 from services.chassis.storage.artifacts.erased import Erasures, Remaining
 from services.chassis.storage.artifacts.errors import MANIFEST, ArtifactRefused, store_errors
+from services.chassis.storage.artifacts.places import copy_in
 from services.chassis.storage.artifacts.store import ArtifactStore
 
 ROWS_GONE = "erased-rows.json"
@@ -98,7 +99,7 @@ def _remove_bytes(store: ArtifactStore, ref: ArtifactRef, chain: list[Remaining]
                 with store_errors(store.uri):
                     if fs.exists(path):
                         fs.rm_file(path)
-        shutil.rmtree(cache / "artifacts" / old.sha256[:2] / old.sha256, ignore_errors=True)
+        shutil.rmtree(copy_in(cache, old.sha256), ignore_errors=True)
 
 
 def _manifest(ref: ArtifactRef) -> Manifest:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from schemas.artifacts import SHA256_PATTERN, Manifest
 from services.chassis.storage.artifacts.errors import MANIFEST, StoreAway, store_errors
 from services.chassis.storage.artifacts.manifest import safe_path
+from services.chassis.storage.artifacts.places import place_in
 
 _SHA256 = re.compile(SHA256_PATTERN)
 _PATIENCE_SECONDS = 60.0
@@ -152,7 +153,7 @@ class Removals:
                     yield str(entry["name"])
 
     def _folder(self, sha256: str) -> str:
-        return f"{self._root}/sha256/{sha256[:2]}/{sha256}"
+        return place_in(self._root, sha256)
 
     def _mark(self, sha256: str) -> str:
         return f"{self._root}/removing/{sha256}"

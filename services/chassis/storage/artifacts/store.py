@@ -35,6 +35,7 @@ from services.chassis.storage.artifacts.files import (
     write_file,
 )
 from services.chassis.storage.artifacts.manifest import canonical, parse, require_same_content, require_same_names
+from services.chassis.storage.artifacts.places import copy_in, place_in
 from services.chassis.storage.artifacts.removal import Removals
 from services.chassis.storage.durable import mark_used, sync
 from services.chassis.storage.stores import writing
@@ -89,7 +90,7 @@ class ArtifactStore:
         if isinstance(fs, LocalFileSystem):
             verify_folder(Path(root), ref)
             return Path(root)
-        target = cache / "artifacts" / ref.sha256[:2] / ref.sha256
+        target = copy_in(cache, ref.sha256)
         if target.exists():
             try:
                 verify_folder(target, ref)
@@ -163,7 +164,7 @@ class ArtifactStore:
         return ArtifactRef(uri=self._uri(path), sha256=digest, size=size)
 
     def _path(self, digest: str) -> str:
-        return f"{self._root}/sha256/{digest[:2]}/{digest}"
+        return place_in(self._root, digest)
 
     def _put_local(self, folder: Path, paths: list[str]) -> ArtifactRef:
         scratch = Path(self._root) / "tmp"
