@@ -14,6 +14,7 @@ from schemas.ids import new_id
 from services.chassis.serving.problem import Problem, openai_error
 from services.chassis.serving.web.offloading import in_thread_if_large
 from services.chassis.serving.web.streams import EXTENSION, StreamSlot
+from services.registry.bounded import bounded
 from services.registry.calling import metrics
 from services.registry.calling.answers import DONE, Answered, NotAnAnswer, Pieces, framed
 from services.registry.calling.asked import Asked
@@ -76,7 +77,9 @@ class ForwardedAnswer(Response):
 
     async def _read(self, server: Server, answer: httpx2.Response) -> _Whole:
         self._answered_by(server)
-        body = await _body(answer)
+        body = await bounded(answer, ANSWER_BYTES)
+        if body is None:
+            raise NotAnAnswer(f"its server's answer is larger than {ANSWER_BYTES} bytes")
         if answer.is_success:
             return _Whole(200, await in_thread_if_large(len(body), self._answered.whole, body))
         return _Whole(answer.status_code, refusal(answer.status_code, body))
@@ -173,15 +176,6 @@ def refusal(status: int, body: bytes) -> bytes:
     if b'"error"' in body and len(body) <= 64 * 1024:
         return body
     return openai_error(body[:1000].decode("utf-8", "replace") or f"status {status}", "invalid_request_error", "refused")
-
-
-async def _body(answer: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for data in answer.aiter_bytes():
-        body += data
-        if len(body) > ANSWER_BYTES:
-            raise NotAnAnswer(f"its server's answer is larger than {ANSWER_BYTES} bytes")
-    return bytes(body)
 
 
 async def _disconnected(receive: Receive) -> None:

@@ -16,6 +16,7 @@ from services.chassis.process.logging import get_logger
 from services.chassis.process.repeated_failures import FailureLog
 from services.chassis.process.transient import wait_or_stop
 from services.chassis.serving.reads import Reads
+from services.registry.bounded import bounded
 from services.registry.calling.asked import Asked
 from services.registry.calling.metrics import SHADOWS
 from services.registry.calling.requesting import body_for, request_to
@@ -133,9 +134,12 @@ class Shadows:
         try:
             if not answer.is_success:
                 return "failed"
-            said = text_of(await _read(answer))
+            body = await bounded(answer, _ANSWER_BYTES)
         finally:
             await answer.aclose()
+        if body is None:
+            raise ValueError(f"the server's answer is larger than {_ANSWER_BYTES} bytes")
+        said = text_of(body)
         if not said:
             return "empty"
         if len(said) > TEXT_BYTES:
@@ -173,15 +177,6 @@ def client() -> httpx2.AsyncClient:
     """Return a client that takes no connection from callers; it uses no proxy, whatever the environment says."""
     limits = httpx2.Limits(max_connections=AT_ONCE, max_keepalive_connections=AT_ONCE, keepalive_expiry=10.0)
     return httpx2.AsyncClient(timeout=httpx2.Timeout(ANSWER_SECONDS, connect=3.0), limits=limits, trust_env=False)
-
-
-async def _read(answer: httpx2.Response) -> bytes:
-    body = bytearray()
-    async for data in answer.aiter_bytes():
-        body += data
-        if len(body) > _ANSWER_BYTES:
-            raise ValueError(f"the server's answer is larger than {_ANSWER_BYTES} bytes")
-    return bytes(body)
 
 
 def _values(pairs: Mapping[str, tuple[Offer, str]]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import httpx2
 
 from services.chassis.process.redaction import redacted
+from services.registry.bounded import bounded
 from services.registry.deploying.faults import Away
 
 ANSWER_BYTES = 8 * 1024 * 1024
@@ -38,19 +39,16 @@ class Asking:
         """Return its reply, whatever the status. Raises Away if none comes in time."""
         try:
             async with asyncio.timeout(seconds), self.http.stream(method, path, timeout=None, **content) as answer:
-                body = bytearray()
-                async for part in answer.aiter_bytes():
-                    body += part
-                    if len(body) > ANSWER_BYTES:
-                        raise Away(
-                            AWAY, f"{self.name} answers {path} with more than {ANSWER_BYTES} bytes; see what listens there"
-                        )
-                return Reply(answer.status_code, bytes(body))
+                body = await bounded(answer, ANSWER_BYTES)
+                status = answer.status_code
         except TimeoutError:
             raise Away(AWAY, f"{self.name} did not answer {path} within {seconds:g} s; see to it") from None
         except httpx2.HTTPError as error:
             what = f"{self.name} cannot be reached ({type(error).__name__}: {redacted(str(error))[:_WORDS]})"
             raise Away(AWAY, f"{what}; start it, or correct its address in the settings") from None
+        if body is None:
+            raise Away(AWAY, f"{self.name} answers {path} with more than {ANSWER_BYTES} bytes; see what listens there")
+        return Reply(status, body)
 
 
 def client(address: str, key: str | None, headers: Mapping[str, str] | None = None, **more: Any) -> httpx2.AsyncClient:
