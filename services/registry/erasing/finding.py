@@ -99,7 +99,7 @@ class _Behind:
 def _grouped(rows: Rows, behind: _Behind) -> list[Learner]:
     """Return each version once, with what all trainings behind it learnt from; the shortest way to it says through which version."""
     found, learnt = dict[str, Learner](), dict[str, set[tuple[str, str]]]()
-    for key, model, version, job_id, through, origin, step, _, aliases, deployments in rows:
+    for key, model, version, job_id, through, origin, step, aliases, deployments in rows:
         of_version = learnt.setdefault(key, set())
         of_version |= behind.rows.get((origin, step), set())
         known = found.get(key)

@@ -2,6 +2,8 @@
 
 from sqlalchemy import text
 
+from services.registry.ledger.statements import USED_NOW
+
 ALL_INDEXES = """SELECT key, sha256, CAST(state -> 'registered' -> 'row_index' AS text) FROM dataset
     WHERE registered_at IS NOT NULL ORDER BY registered_at DESC, key DESC"""
 """Reads all data sets with the indexes of their rows."""
@@ -37,7 +39,7 @@ DATA_OF_VERSION = """WITH RECURSIVE behind(job_id, started_from, depth) AS (
        WHERE EXISTS (SELECT FROM erasure e WHERE e.dataset = d.key) ORDER BY d.key"""
 """Reads the data sets with erased rows that jobs stored which made a version or one that it continues from."""
 
-LEARNERS = """WITH RECURSIVE saw(key, model, version, job_id, through, origin, step, depth) AS (
+LEARNERS = f"""WITH RECURSIVE saw(key, model, version, job_id, through, origin, step, depth) AS (
         SELECT r.key, r.model, r.version, r.job_id, CAST(NULL AS text), r.job_id, used.step, 0 FROM registration r
         JOIN unnest(CAST($1 AS text[]), CAST($2 AS text[])) AS used(job_id, step) ON r.job_id = used.job_id
         WHERE r.version IS NOT NULL AND r.state -> 'registered' -> 'lineage' -> 'results' ? used.step
@@ -45,10 +47,7 @@ LEARNERS = """WITH RECURSIVE saw(key, model, version, job_id, through, origin, s
         SELECT r.key, r.model, r.version, r.job_id, saw.model || '@' || saw.version, saw.origin, saw.step, saw.depth + 1
         FROM registration r JOIN saw ON r.started_from = saw.model || '@' || saw.version
         WHERE r.version IS NOT NULL AND saw.depth < 50)
-    SELECT key, model, version, job_id, through, origin, step, depth,
-           coalesce((SELECT CAST(named -> version AS text) FROM model m WHERE m.key = saw.model), '[]'),
-           array(SELECT d.key FROM deployment d WHERE d.open AND d.state -> 'active' ->> 'model' = saw.model
-                 AND d.state -> 'active' ->> 'version' = saw.version ORDER BY d.key)
+    SELECT key, model, version, job_id, through, origin, step, {USED_NOW}
     FROM saw ORDER BY depth, model, version, origin, step"""
 """Reads the versions that trainings made or that follow from them, each once for every training behind it, with who uses them now."""
 
